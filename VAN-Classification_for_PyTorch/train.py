@@ -1,0 +1,33 @@
+"""Trains, fine-tunes or evaluates VAN (Visual Attention Network) on an ImageFolder, on NPU, CUDA or CPU.
+
+    python train.py --data-path DIR                                  the recipe: van_base, 300 + 10 epochs
+    python train.py --data-path DIR --eval --resume checkpoint.pth   accuracy of a checkpoint
+
+The scripts in test/ run this file; `python train.py --help` lists every option.
+"""
+import sys
+
+from common import trainer
+from models.van import create_model
+from npu_patch import patch
+
+# Upstream's train.py (Visual-Attention-Network/VAN-Classification at e19779b) as its README runs it on 8 x 128 images.
+# Mean and std of 0.5 and the crop of 0.9 are upstream's too: VAN inherits them from timm's ViT settings.
+RECIPE = {
+    'network': 'VAN-Classification_for_PyTorch',
+    'model': 'van_base',
+    'batch_size': 128,
+    'img_size': 224, 'crop_pct': .9, 'mean': [.5] * 3, 'std': [.5] * 3, 'interpolation': 'bicubic',
+    'opt': 'adamw', 'weight_decay': .05, 'momentum': .9,
+    'lr_base': 1e-3, 'lr_base_size': 1024,
+    'sched': 'cosine', 'epochs': 300, 'warmup_epochs': 5, 'warmup_lr': 1e-6, 'min_lr': 1e-6, 'cooldown_epochs': 10,
+    'aa': 'rand-m9-mstd0.5-inc1', 'train_interpolation': 'random', 'color_jitter': .4,
+    'mixup': .8, 'cutmix': 1., 'smoothing': .1, 'reprob': .25, 'remode': 'pixel',
+    'drop_path': .1, 'model_ema_decay': .9998,
+    'opt_level': 'O1', 'loss_scale': 'dynamic', 'seed': 42,
+    # Upstream has no fine-tuning recipe: a tenth of the rate for a tenth of the epochs is this collection's choice.
+    'cases': {'finetune': {'lr_base': 1e-4, 'epochs': 30, 'warmup_epochs': 2, 'cooldown_epochs': 0}},
+}
+
+if __name__ == '__main__':
+    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, create_model, patch))

@@ -71,7 +71,10 @@ def summarize(events):
 
 
 def failure_reason(log_path):
-    """The sentence in a failed run's raw log: our own error line, else the last exception, else the last line."""
+    """The sentence in a failed run's raw log: our own error line, else the exception, else the last line.
+
+    Of several the first counts: a rank that dies takes the others down, and they complain after it.
+    """
     try:
         with open(log_path, 'rb') as f:
             f.seek(max(0, os.path.getsize(log_path) - 200000))
@@ -80,17 +83,17 @@ def failure_reason(log_path):
         return 'the run left no log'
     lines = [line.strip() for line in lines if line.strip()]
     said = [line for line in lines if ERROR_MARK in line]
-    if said:   # where several ranks speak, the first one names the cause
+    if said:
         return said[0][said[0].index(ERROR_MARK) + len(ERROR_MARK):].strip()
     raised = [line for line in lines if re.match(r'(\[rank\d+\]: ?)?[\w.]*(Error|Exception|Interrupt)\b', line)
               and 'ChildFailedError' not in line]
-    return (raised or lines or ['the run left an empty log'])[-1]
+    return raised[0] if raised else (lines or ['the run left an empty log'])[-1]
 
 
 def case_name(result):
     """<Network>_bs<BatchSize>_<RankSize>p_<perf|acc|eval|finetune>"""
-    return '%s_bs%s_%sp_%s' % (result['network'], show(result['batch_size']), show(result['ranks']),
-                               CASE_SUFFIX.get(result['case'], result['case']))
+    known = (show(result[key]).replace(MISSING, 'NA') for key in ('network', 'batch_size', 'ranks'))   # it names files
+    return '%s_bs%s_%sp_%s' % (*known, CASE_SUFFIX.get(result['case'], result['case']))
 
 
 def show(value, digits=None):

@@ -19,7 +19,7 @@ from common import accelerator, checkpoint, data, options, precision, throughput
 from common.compat import is_distributed
 from common.distributed import Ranks, StopRequest
 from common.engine import evaluate, train_one_epoch
-from common.errors import Interrupted, UserError, report
+from common.errors import Interrupted, UserError, explain, report
 from common.run_log import RunLog, environment
 
 # What an evaluation or a continued run takes over from the checkpoint, unless the command line says otherwise.
@@ -42,10 +42,13 @@ def main(description, recipe, create_model, patch=None, argv=None):
         code = 0
     except Interrupted as e:
         code = e.code
-    except UserError as e:
+    except (UserError, RuntimeError) as e:
+        error = e if isinstance(e, UserError) else explain(e)
+        if error is None:
+            raise
         if ranks is not None and not ranks.primary:
             time.sleep(5)     # rank 0 makes the same mistake and says it once; a rank that errs alone speaks up after that
-        report(e)
+        report(error)
         code = 1
     # only now, with loaders and DistributedDataParallel gone: tearing gloo down around them can hang
     if is_distributed() and code == 0:
@@ -98,10 +101,8 @@ def settle_sizes(args, device, ranks):
         args.workers = min(8, share if device.kind != 'cpu' or share == 0 else max(1, share // 2))
     if args.case == 'performance' and device.kind == 'cpu':
         small = dict(options.CPU_PERFORMANCE)
-        small['batch_size'] = max(2, small.pop('global_batch') // ranks.world)
+        small['batch_size'] = max(2, min(small['batch_size'], small.pop('global_batch') // ranks.world))
         taken = {k: v for k, v in sorted(small.items()) if k not in args.explicit}
-        if not args.explicit & {'warmup_steps'} and 'max_steps' in args.explicit:
-            taken.pop('warmup_steps')     # the user's number of steps decides
         vars(args).update(taken)
         notes.append('On a CPU the recipe\'s batch neither fits nor ends; a performance run takes %s unless told otherwise.'
                      % ', '.join('--%s %s' % (k.replace('_', '-'), v) for k, v in taken.items()))

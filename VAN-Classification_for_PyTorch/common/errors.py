@@ -16,6 +16,25 @@ class Interrupted(Exception):
         self.code = 128 + signum
 
 
+# What torch says -> what it means. The text of the exception is quoted after it.
+KNOWN = (
+    ('out of memory', 'the device has not enough memory; lower --batch-size or --img-size, or use --amp'),
+    ('DataLoader worker', 'a loading process died, often for want of memory or of shared memory (docker run --shm-size); '
+                          'use fewer --workers'),
+    ('Connection closed by peer', 'another rank ended before this one; its own message says why'),
+    ('Connection reset by peer', 'another rank ended before this one; its own message says why'),
+)
+
+
+def explain(error):
+    """-> the UserError for an exception of torch whose cause is known, or None."""
+    text = str(error).strip()
+    for sign, meaning in KNOWN:
+        if sign in text:
+            return UserError('%s (%s)' % (meaning, text.split('\n')[0][:160]))
+    return None
+
+
 def report(error):
     """Prints the sentence as the last thing on stderr."""
     sys.stdout.flush()

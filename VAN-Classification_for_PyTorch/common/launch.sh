@@ -78,10 +78,8 @@ if [[ ${etp_running_flag:-} != true ]]; then
     source "$folder/common/env_npu.sh" "$device" || exit 1
 fi
 
-torch_file() { "$python" -c 'import importlib.util, os, sys
-torch = importlib.util.find_spec("torch")
-sys.exit(0 if torch and os.path.exists(os.path.join(os.path.dirname(torch.origin), sys.argv[1])) else 1)' "$1"; }
-torch_file __init__.py || fail "torch is not installed for $python: pip install -r $folder/requirements.txt"
+"$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' ||
+    fail "torch is not installed for $python: pip install -r $folder/requirements.txt"
 
 free_port() { "$python" -c 'import socket, sys
 def port(number):
@@ -102,8 +100,7 @@ if ((world > 1)); then
         [[ $free == "$port" ]] || echo "Port $port is in use; port $free is taken instead."
         port=$free
     fi
-    if torch_file distributed/run.py; then command+=(-m torch.distributed.run); else command+=(-m torch.distributed.launch --use_env); fi
-    command+=("--nproc_per_node=$nproc" "--nnodes=$nnodes" "--node_rank=$node_rank"
+    command+=("$folder/common/torchrun.py" "--nproc_per_node=$nproc" "--nnodes=$nnodes" "--node_rank=$node_rank"
               "--master_addr=${MASTER_ADDR:-127.0.0.1}" "--master_port=$port")
 elif [[ -n $device_id ]]; then
     pass=("--device-id=$device_id" ${pass[@]+"${pass[@]}"})

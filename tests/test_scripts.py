@@ -1,0 +1,115 @@
+"""Every script of VAN's folder, copied away alone and run as a user does: files, lines and numbers of the contract."""
+import json
+import re
+
+import pytest
+from conftest import SMALL, VAN, run
+
+SUMMARY_KEYS = ['Network', 'RankSize', 'BatchSize', 'DeviceType', 'CaseName', 'ActualFPS', 'TrainingTime', 'TrainAccuracy',
+                'ActualLoss', 'E2ETrainingTime']
+NUMBER = re.compile(r'\d+(\.\d+)?$')
+
+
+def check(result, ranks, batch, case, log='train_0.log', fps=True):
+    """What holds after every run that ended well."""
+    assert result.code == 0, result.text
+    name = '%s_bs%d_%dp_%s' % (VAN, batch, ranks, case)
+    summary = result.summary
+    assert list(summary)[:10] == SUMMARY_KEYS
+    assert (summary['CaseName'], summary['RankSize'], summary['BatchSize']) == (name, str(ranks), str(batch))
+    assert summary['Status'] == 'OK'
+    assert NUMBER.match(summary['TrainAccuracy']) and NUMBER.match(summary['ActualLoss'])
+    assert NUMBER.match(summary['ActualFPS']) if fps else summary['ActualFPS'] == 'N/A' and summary['FPSReason']
+    assert result.lines[-4:] == ['------------------ Final result ------------------',
+                                 'Final Performance images/sec : ' + summary['ActualFPS'],
+                                 'Final Train Accuracy : ' + summary['TrainAccuracy'],
+                                 'E2E Training Duration sec : ' + summary['E2ETrainingTime']]
+    raw = (result.out / log).read_text()
+    assert re.search(r'^ \* Acc@1 [\d.]+ Acc@5 [\d.]+', raw, re.M)
+    events = [json.loads(line) for line in (result.out / 'metrics.jsonl').read_text().splitlines()]
+    assert [events[0]['event'], events[-1]['event']] == ['run', 'end']
+    assert json.loads((result.out / 'result.json').read_text())['case_name'] == name
+    if case != 'eval':
+        assert re.search(r'Loss: [\d.]+ .*FPS: [\d.]+', raw)
+        losses = (result.out / ('train_%s_loss.txt' % name)).read_text().split()
+        assert len(losses) == sum(e['event'] == 'train' for e in events) and all(map(float, losses))
+        assert (result.out / 'checkpoint.pth').is_file() and (result.out / 'model_best.pth').is_file()
+    return summary
+
+
+@pytest.fixture(scope='module')
+def trained(folder, few_digits, tmp_path_factory):
+    """full_8p, from the folder, with recipe options overridden in each spelling."""
+    out = tmp_path_factory.mktemp('out') / 'full 8p'
+    return run('./test/train_full_8p.sh', '--data_path=%s' % few_digits, *SMALL, '--batch_size=4', '--epochs', '4',
+               '--lr=1e-3', '--channels_last', '--max-steps', '5', cwd=folder, out=out)
+
+
+def test_full_8p(trained):
+    summary = check(trained, 8, 4, 'acc')
+    assert 'of warm-up' in trained.text and trained.text.count('* Acc@1') >= 4
+    assert float(summary['BestAccuracy']) >= float(summary['TrainAccuracy'])
+    # 4 epochs of 5 steps of 32 images, of which the first is warm-up
+    events = [json.loads(line) for line in (trained.out / 'metrics.jsonl').read_text().splitlines()]
+    measured = next(e for e in events if e['event'] == 'throughput')
+    assert (measured['steps'], measured['images'], measured['warmup_steps']) == (19, 19 * 32, 1)
+    assert float(summary['ActualFPS']) == pytest.approx(measured['images'] / measured['seconds'], abs=.01)
+
+
+def test_evaluations_agree_to_the_last_digit(trained, folder, few_digits, tmp_path):
+    checkpoint = trained.out / 'checkpoint.pth'
+    eight = run(folder / 'test' / 'train_eval_8p.sh', few_digits, checkpoint, '--batch-size=4', '--device=cpu',
+                out=tmp_path / '8', cwd=tmp_path)
+    one = run('train_eval_1p.sh', '--data_path', few_digits, '--resume', checkpoint, '--batch-size', '16', '--device', 'cpu',
+              out=tmp_path / '1', cwd=folder / 'test')
+    check(eight, 8, 4, 'eval', 'eval_0.log')
+    summary = check(one, 1, 16, 'eval', 'eval_0.log')
+    assert summary['ActualAccuracy'] == eight.summary['ActualAccuracy'] == trained.summary['TrainAccuracy']
+    assert summary['EvalImages'] == eight.summary['EvalImages'] == '93'
+    assert {'ActualAccuracy', 'E2EEvalTime'} <= set(summary)
+
+
+def test_full_1p_then_eval_beside_it(folder, few_digits):
+    """Default output folder; the evaluation must not touch the checkpoint that lies there, nor the training's summary."""
+    full = run('train_full_1p.sh', '--data_path', few_digits, *SMALL, '--b', '16', '--epoch=1', '--max-steps=3',
+               cwd=folder / 'test')
+    check(full, 1, 16, 'acc')
+    checkpoint = full.out / 'checkpoint.pth'
+    before = checkpoint.read_bytes()
+    evaluated = run('test/train_eval_1p.sh', few_digits, checkpoint, '--device', 'cpu', cwd=folder)
+    check(evaluated, 1, 128, 'eval', 'eval_0.log', fps=False)
+    assert checkpoint.read_bytes() == before
+    assert (full.out / (full.summary['CaseName'].replace('128_1p_eval', '16_1p_acc') + '.log')).is_file()
+    assert list((full.out / 'previous').glob('*/metrics.jsonl'))
+
+
+def test_performance_1p_takes_a_small_batch_on_a_cpu(folder, few_digits, tmp_path):
+    """No size but the model's is given; ASCEND_DEVICE_ID names the output folder."""
+    result = run(folder / 'test' / 'train_performance_1p.sh', '--data_path=%s' % few_digits, '--model=van_b0',
+                 '--img_size=32', '--device=cpu', cwd=tmp_path, ASCEND_DEVICE_ID='3')
+    check(result, 1, 8, 'perf', 'train_3.log')
+    assert result.out.name == '3' and 'On a CPU' in result.text
+    measured = json.loads((result.out / 'result.json').read_text())
+    assert (measured['steps'], measured['warmup_steps'], measured['images']) == (10, 2, 80)
+    assert measured['step_ms_p50'] <= measured['step_ms_p95'] and 0 <= measured['data_wait'] < 1
+    assert measured['eval_images'] == 16
+
+
+def test_performance_8p(folder, few_digits, tmp_path):
+    result = run(folder / 'test' / 'train_performance_8p.sh', '--data_path', few_digits, *SMALL, '--max-steps', '4',
+                 out=tmp_path / 'out')
+    check(result, 8, 2, 'perf')
+
+
+def test_finetune_makes_a_new_head(trained, folder, data, tmp_path):
+    """From ten classes to three: weights kept, head anew, from epoch 0, and it trains."""
+    for split in ('train', 'val'):
+        for name in '3456789':
+            (data / split / name).rename(data / (split + name))
+    result = run(folder / 'test' / 'train_finetune_1p.sh', '--data_path=%s' % data, '--device=cpu',
+                 '--finetune_pth=%s' % (trained.out / 'checkpoint.pth'), '--batch-size', '8', '--epochs=3', '--lr=1e-3',
+                 '--mixup=0', '--cutmix=0', '--workers=0', '--print-freq=2', out=tmp_path / 'out')
+    check(result, 1, 8, 'finetune')
+    assert 'made anew: head.weight, head.bias' in result.text and 'Train: 0 [' in result.text
+    losses = [float(x) for x in next((tmp_path / 'out').glob('train_*_loss.txt')).read_text().split()]
+    assert losses[-1] < losses[0]

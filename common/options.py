@@ -219,11 +219,12 @@ def _first_pass(args):
 
 
 def explicit(parser, argv):
-    """The dests that argv names: those that parsing changes although every default was taken away."""
+    """The dests of the options that argv names: those that parsing changes although every default was taken away."""
     untouched = object()
-    probe = argparse.Namespace(**{action.dest: untouched for action in parser._actions})
+    dests = {action.dest for action in parser._actions if action.option_strings}
+    probe = argparse.Namespace(**{dest: untouched for dest in dests})
     parser.parse_known_args(argv, probe)
-    return {dest for dest, value in vars(probe).items() if value is not untouched}
+    return {dest for dest in dests if getattr(probe, dest) is not untouched}
 
 
 def finish(args):

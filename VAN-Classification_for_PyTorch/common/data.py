@@ -78,7 +78,7 @@ def first_image(folder):
     for where, folders, files in os.walk(folder, followlinks=True):
         folders.sort()
         for name in sorted(files):
-            if name.lower().endswith(IMG_EXTENSIONS):
+            if name.lower().endswith(tuple(IMG_EXTENSIONS)):
                 return os.path.join(where, name)
     raise UserError('class folder %s holds no image (%s); add images or remove it from both train/ and val/'
                     % (folder, ' '.join(IMG_EXTENSIONS)))

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# A newcomer's first run: an environment, real handwritten digits, and a VAN trained on them from scratch.
+#     bash ci/quickstart.sh [any option of train.py ...]
+set -Eeuo pipefail
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+python=$(bash "$top/ci/env.sh")
+data=$top/build/digits
+if [[ ! -d $data ]]; then
+    "$python" "$top/ci/make_dataset.py" digits "$data" --size 64
+fi
+folder=$top/VAN-Classification_for_PyTorch
+export PYTHON=$python
+# Digits are no photographs: mirrored or strongly cropped they are other digits, so the recipe's augmentation is left out.
+bash "$folder/test/train_full_1p.sh" --data_path="$data" --output_dir="$top/build/quickstart" \
+    --model van_b0 --img-size 32 --crop-pct 1 --batch-size 64 --epochs 12 --warmup-epochs 1 --lr 2e-3 --drop-path 0 \
+    --mixup 0 --cutmix 0 --aa none --reprob 0 --hflip 0 --scale .6 1 --print-freq 5 "$@"
+echo "The checkpoint is $top/build/quickstart/checkpoint.pth; evaluate it with"
+echo "  PYTHON=$python bash $folder/test/train_eval_1p.sh $data $top/build/quickstart/checkpoint.pth"

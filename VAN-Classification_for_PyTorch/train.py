@@ -8,6 +8,7 @@ The scripts in test/ run this file; `python train.py --help` lists every option.
 import sys
 
 from common import trainer
+from common.hooks import Hooks
 from models.van import create_model
 from npu_patch import patch
 
@@ -30,4 +31,4 @@ RECIPE = {
 }
 
 if __name__ == '__main__':
-    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, create_model, patch))
+    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, Hooks(create_model, patch)))

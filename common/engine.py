@@ -96,10 +96,10 @@ def evaluate(model, batches, run, meter=None):
         if meter is not None:
             meter.step(len(targets), batches.take_waited())
         if run.stop.signum:          # no collective until the end, so each rank may leave at once; nothing is lost
-            raise Interrupted(run.stop.signum)
+            raise Interrupted(run.stop.signum, 'during an evaluation; the checkpoints are untouched')
     if meter is not None:
         meter.close()
-    one, five, loss, total = run.ranks.sum([right1.item(), right5.item(), loss.item(), images_seen], device)
+    one, five, loss, total = run.eval_ranks.sum([right1.item(), right5.item(), loss.item(), images_seen], device)
     if not total:
         raise UserError('the validation set has no readable image')
     if not math.isfinite(loss):

@@ -7,7 +7,7 @@ find_cann() {
     [[ -r $info ]] && installed=$(sed -n 's/^Toolkit_InstallPath=//p; s/^Install_Path=//p' "$info" | head -n 1)
     for place in "${ASCEND_HOME_PATH:-}" "$installed/ascend-toolkit" "$installed/nnae" "$installed" \
                  /usr/local/Ascend/ascend-toolkit /usr/local/Ascend/nnae \
-                 "$HOME/Ascend/ascend-toolkit" "$HOME/Ascend/nnae"; do
+                 "${HOME:-}/Ascend/ascend-toolkit" "${HOME:-}/Ascend/nnae"; do
         if [[ -n $place && -r $place/set_env.sh ]]; then echo "$place/set_env.sh"; return 0; fi
     done
     return 1

@@ -2,9 +2,10 @@
 # One run, from the command line to the exit status:
 #
 #     launch.sh CASE RANKS [DATA_PATH [CHECKPOINT]] [--data_path=DIR] [--output_dir=DIR] [--nproc_per_node=N]
-#               [--device_id=N] [any option of train.py ...]
+#               [--device_id=N] [--bind|--no-bind] [any option of train.py ...]
 #
 # CASE: full, performance, eval or finetune. RANKS: processes on this machine. Options as --key=value or --key value.
+# --bind: each of several processes gets cores of its own (bind.sh).
 # Environment: ASCEND_DEVICE_ID, etp_running_flag, RANK_SIZE or NPROC_PER_NODE, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT,
 # PYTHON. The scripts in a folder's test/ call this; it runs the train.py of the folder that it lies in.
 set -Eeuo pipefail
@@ -17,7 +18,7 @@ started=$SECONDS
 fail() { echo "[Error] $*" >&2; exit 1; }
 
 # ---- arguments: what the shell needs is noted, everything else goes to train.py as it came
-data_path='' checkpoint='' output='' device=auto device_id=${ASCEND_DEVICE_ID:-} nproc='' help='' pass=()
+data_path='' checkpoint='' output='' device=auto device_id=${ASCEND_DEVICE_ID:-} nproc='' bind='' help='' pass=()
 if (($#)) && [[ $1 != -* ]]; then
     data_path=$1; shift
     if (($#)) && [[ $1 != -* ]]; then checkpoint=$1; shift; fi
@@ -32,6 +33,8 @@ while (($#)); do
         --nproc_per_node | --nproc-per-node) nproc=$value ;;
         --device_id | --device-id) device_id=$value ;;
         --device) device=$value; pass+=("--device=$value") ;;
+        --bind) bind=${bind:-yes} taken=1 ;;
+        --no-bind | --no_bind) bind=no taken=1 ;;     # also where the script says --bind
         -h | --help) help=1 taken=1 ;;
         *) pass+=("$1") taken=1 ;;
     esac
@@ -41,7 +44,7 @@ done
 python=${PYTHON:-$(command -v python3 || command -v python || true)}
 [[ -n $python ]] || fail 'no python3 on the PATH; activate the environment that the requirements were installed in'
 if [[ -n $help ]]; then
-    sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exec "$python" "$folder/train.py" --help
 fi
 [[ -n $data_path ]] || fail 'para "data_path" must be confing'
@@ -89,19 +92,21 @@ def port(number):
         return s.getsockname()[1]
 try:
     print(port(int(sys.argv[1])))
-except (OSError, OverflowError):
+except OSError:
     print(port(0))' "$1"; }
 
 command=("$python" -u)
 if ((world > 1)); then
-    port=${MASTER_PORT:-29500}
+    port=${MASTER_PORT:-$((nnodes > 1 ? 29500 : 0))}
+    [[ $port =~ ^[0-9]+$ && $port -lt 65536 ]] || fail "MASTER_PORT is '$port'; it must be a number below 65536"
     if ((nnodes == 1)); then     # several machines must agree on the port, one machine may take any
         free=$(free_port "$port")
-        [[ $free == "$port" ]] || echo "Port $port is in use; port $free is taken instead."
+        [[ $free == "$port" || $port == 0 ]] || echo "Port $port is in use; port $free is taken instead."
         port=$free
     fi
     command+=("$folder/common/torchrun.py" "--nproc_per_node=$nproc" "--nnodes=$nnodes" "--node_rank=$node_rank"
               "--master_addr=${MASTER_ADDR:-127.0.0.1}" "--master_port=$port")
+    if [[ $bind == yes ]]; then command+=(--no_python bash "$folder/common/bind.sh" "$python" -u); fi
 elif [[ -n $device_id ]]; then
     pass=("--device-id=$device_id" ${pass[@]+"${pass[@]}"})
 fi
@@ -114,9 +119,10 @@ mkfifo "$pipe/fifo"
 (trap '' INT TERM HUP; exec tee -a "$output/$log_name" < "$pipe/fifo") &
 tee=$!
 signalled=0 trainer=''
-forward() { signalled=$2; [[ -z $trainer ]] || kill -s "$1" "$trainer" 2>/dev/null || true; }
-trap 'forward TERM 143' TERM
-trap 'forward INT 130' INT
+# TERM for both: bash starts what it puts in the background with INT ignored
+stop() { signalled=$1; [[ -z $trainer ]] || kill -s TERM "$trainer" 2>/dev/null || true; }
+trap 'stop 143' TERM
+trap 'stop 130' INT
 "${command[@]}" > "$pipe/fifo" 2>&1 &
 trainer=$!
 code=0
@@ -128,5 +134,9 @@ done
 wait "$tee" || true
 rm -rf "$pipe"
 ((code == 0 || signalled == 0)) || code=$signalled
+if ((node_rank > 0)); then
+    echo "The results of the run are on the machine with NODE_RANK=0."
+    exit "$code"
+fi
 log finish --network "$(basename "$folder")" --ranks "$world" --code "$code" --seconds "$((SECONDS - started))" || code=$?
 exit "$code"

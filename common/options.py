@@ -56,12 +56,14 @@ def loss_scale(text):
     return text if text == 'dynamic' else amount(text)
 
 
-def build(description, recipe):
-    """-> the parser with a recipe's defaults. recipe: {dest: value}."""
+def build(description, recipe, add_options=None):
+    """-> the parser with a recipe's defaults. recipe: {dest: value}; add_options(parser) adds a folder's own."""
     parser = Parser(description=description, allow_abbrev=False,
                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for add in (add_run, add_device, add_model, add_data, add_augmentation, add_optimizer, add_schedule):
         add(parser)
+    if add_options is not None:
+        add_options(parser)
     parser.set_defaults(**recipe)
     return parser
 
@@ -78,6 +80,8 @@ def add_run(parser):
     option('--finetune', '--finetune-pth', '--pth-path', '--initial-checkpoint', metavar='FILE',
            help='start a new run from the weights of this checkpoint; a head of another size is made anew')
     option('--eval', '--evaluate', '-e', action='store_true', help='evaluate and stop; as --case eval')
+    option('--auto-resume', action='store_true', help='continue from <output-dir>/checkpoint.pth where there is one')
+    option('--no-auto-resume', action='store_false', dest='auto_resume', help='do not')
     option('--use-ema', action='store_true', help='evaluate or fine-tune the averaged weights of the checkpoint')
     option('--epochs', '--epoch', type=positive, default=300, metavar='N',
            help='length of the run; given, it means exactly so many: no cool-down, and warm-up for a tenth at most, unless '
@@ -107,6 +111,11 @@ def add_device(parser):
     option('--loss-scale', type=loss_scale, default='dynamic', help='dynamic, or a number that stays (float16 only)')
     option('--channels-last', action='store_true', help='NHWC memory format')
     option('--compile', action='store_true', help='torch.compile the model (torch >= 2.0)')
+    option('--local-rank', type=count, default=None, help='as torch.distributed.launch passes it; torchrun need not')
+    option('--dist-backend', default=None, metavar='NAME', help='of the process group (default: hccl, nccl or gloo, by device)')
+    option('--dist-url', default='env://', metavar='URL', help='where the processes meet, such as tcp://10.1.1.20:23456')
+    option('--dist-eval', action='store_true', default=True, help='share an evaluation among the ranks')
+    option('--no-dist-eval', action='store_false', dest='dist_eval', help='every rank evaluates the whole set')
     option('--sync-bn', action='store_true', help='batch norm over all ranks')
     option('--dist-bn', choices=['reduce', 'broadcast', 'none'], default='reduce',
            help='how ranks agree on batch-norm statistics before an evaluation')
@@ -118,7 +127,7 @@ def add_model(parser):
     option('--img-size', '--input-size', type=positive, default=224, metavar='N', help='pixels per side')
     option('--num-classes', '--nb-classes', type=positive, default=None, metavar='N', help='default: as many as the data has')
     option('--drop', type=amount, default=0., metavar='P', help='dropout')
-    option('--drop-path', type=amount, default=0., metavar='P', help='stochastic depth')
+    option('--drop-path', type=amount, default=None, metavar='P', help='stochastic depth (default: the model\'s own)')
     option('--model-ema', action='store_true', help='also average the weights, evaluate and save them')
     option('--no-model-ema', action='store_false', dest='model_ema', help='no averaging')
     option('--model-ema-decay', type=amount, default=.9998, metavar='D', help='decay per step')
@@ -150,6 +159,8 @@ def add_augmentation(parser):
     option('--vflip', type=amount, default=0., metavar='P', help='vertical flip')
     option('--color-jitter', type=amount, default=.4, metavar='F', help='used where --aa is none')
     option('--aa', type=policy, default='rand-m9-mstd0.5-inc1', metavar='POLICY', help='timm\'s auto-augment policy, or none')
+    option('--repeated-aug', action='store_true', help='with several ranks: each image three times, differently augmented')
+    option('--no-repeated-aug', action='store_false', dest='repeated_aug', help='each image once')
     option('--reprob', type=amount, default=.25, metavar='P', help='random erasing')
     option('--remode', choices=['const', 'rand', 'pixel'], default='pixel', help='what erases')
     option('--recount', type=positive, default=1, metavar='N', help='erased boxes at most')
@@ -175,6 +186,8 @@ def add_optimizer(parser):
     option('--lr', '--learning-rate', type=amount, default=None, metavar='LR', help='taken as it is')
     option('--lr-base', type=amount, default=1e-3, metavar='LR',
            help='without --lr: the rate at a global batch of --lr-base-size, scaled linearly to this run\'s')
+    option('--lr-scaled', action='store_true', help='scale --lr like --lr-base')
+    option('--no-lr-scaled', action='store_false', dest='lr_scaled', help='take --lr as it is')
     option('--lr-base-size', type=positive, default=1024, metavar='N', help='global batch that --lr-base is for')
 
 
@@ -197,17 +210,18 @@ def policy(text):
     return None if text.lower() in ('', 'none') else text
 
 
-def parse(description, recipe, argv=None):
+def parse(description, recipe, argv=None, add_options=None):
     """-> the options of this run, as a Namespace.
 
-    recipe: {dest: value}, and under the key 'cases' {case: {dest: value}} for what a case changes.
+    recipe: {dest: value}, and under the key 'cases' {case: {dest: value}} for what a case changes; 'network' is the folder's
+    name, 'batch_per_node' says that --batch-size counts the images of all processes of a machine.
     `explicit` in the result is the set of dests that stand on the command line.
     """
-    base = {k: v for k, v in recipe.items() if k != 'cases'}
-    case = _first_pass(build(description, base).parse_known_args(argv)[0])
+    base = dict({'network': 'unknown', 'batch_per_node': False}, **{k: v for k, v in recipe.items() if k != 'cases'})
+    case = _first_pass(build(description, base, add_options).parse_known_args(argv)[0])
     defaults = dict(base, **CASES[case])
     defaults.update(recipe.get('cases', {}).get(case, {}))
-    parser = build(description, defaults)
+    parser = build(description, defaults, add_options)
     args = parser.parse_args(argv)
     args.explicit = explicit(parser, argv)
     args.case, args.eval = case, case == 'eval'
@@ -247,6 +261,8 @@ def finish(args):
             args.cooldown_epochs = 0
         if 'warmup_epochs' not in args.explicit:
             args.warmup_epochs = min(args.warmup_epochs, args.epochs // 10)
+    if str(args.finetune).lower() in ('yes', 'true', '1') and args.resume:     # the ModelZoo's "--finetune yes --resume FILE"
+        args.finetune, args.resume = args.resume, None
     if args.resume and args.finetune:
         raise UserError('--resume continues a run and --finetune begins one; give one of them')
     return args

@@ -110,12 +110,9 @@ def finish(folder, log_name, network, case, ranks, code, seconds):
     result = log_parser.summarize(log_parser.read_events(os.path.join(folder, 'metrics.jsonl'))[0])
     for key, known in (('network', network), ('case', case), ('ranks', ranks)):
         result[key] = known if result[key] is None else result[key]
-    result.update(device_type=platform.machine(), e2e_seconds=seconds, status='OK', exit_code=code, reason=None)
-    if code == 0 and not result['complete']:
-        code = result['exit_code'] = 1
-        result['reason'] = 'the trainer ended without an error but before the end of the run'
-    if code != 0:
-        result.update(status='FAILED', reason=result['reason'] or log_parser.failure_reason(os.path.join(folder, log_name)))
+    code, reason = verdict(code, result['complete'], os.path.join(folder, log_name))
+    result.update(device_type=platform.machine(), e2e_seconds=seconds, exit_code=code, reason=reason,
+                  status='FAILED' if reason else 'OK')
     name = log_parser.case_name(result)
     losses = result.pop('losses')
     if result['status'] == 'OK' and case != 'eval':
@@ -125,6 +122,16 @@ def finish(folder, log_name, network, case, ranks, code, seconds):
     write(os.path.join(folder, 'result.json'), json.dumps(dict(result, case_name=name), indent=1) + '\n')
     print_end(result, dict(items))
     return code
+
+
+def verdict(code, complete, log_path):
+    """-> (exit status, why it failed or None)."""
+    if code == 0:
+        return (0, None) if complete else (1, 'the trainer ended without an error but before the end of the run')
+    reason = log_parser.failure_reason(log_path)
+    if code in (130, 143) and not reason.startswith('stopped by'):
+        reason = 'stopped by a signal before there was anything to save'
+    return code, reason
 
 
 def print_end(result, items):

@@ -3,6 +3,7 @@
 A folder's train.py calls `main` with its recipe and its create_model. What differs between the models is data (recipe)
 or a hook; no model's name stands here.
 """
+import contextlib
 import os
 import time
 
@@ -10,7 +11,6 @@ import torch
 import torch.distributed as dist
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer
-from timm.scheduler import create_scheduler
 from timm.utils import ModelEmaV2, distribute_bn
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -26,21 +26,21 @@ from common.run_log import RunLog, environment
 ADOPTED = ('model', 'img_size', 'mean', 'std', 'crop_pct', 'interpolation')
 
 
-def main(description, recipe, create_model, patch=None, argv=None):
+def main(description, recipe, hooks, argv=None):
     """Runs what the command line asks for. -> the exit status: 0, 1 user's mistake, 128 + signal.
 
-    recipe: see options.parse, plus 'network', the folder's name. create_model(name, num_classes, img_size, drop_path,
-    **kwargs) -> nn.Module; patch(model, accelerator) -> [what was changed], called where the device is an NPU.
+    recipe: see options.parse; hooks: see hooks.py.
     """
     ranks = None
     try:
-        recipe = dict(recipe)
-        network = recipe.pop('network')
-        args = options.parse(description, recipe, argv)
-        ranks = Ranks()
-        run(args, network, ranks, create_model, patch)
+        args = options.parse(description, recipe, argv, hooks.add_options)
+        hooks.settle(args)
+        ranks = Ranks(args.local_rank)
+        run(args, ranks, hooks)
         code = 0
     except Interrupted as e:
+        if ranks.primary:
+            report(e)
         code = e.code
     except (UserError, RuntimeError) as e:
         error = e if isinstance(e, UserError) else explain(e)
@@ -56,9 +56,9 @@ def main(description, recipe, create_model, patch=None, argv=None):
     return code
 
 
-def run(args, network, ranks, create_model, patch):
+def run(args, ranks, hooks):
     """One run, from arguments to the last event."""
-    loaded = read_checkpoint(args)
+    loaded = read_checkpoint(args, hooks)
     device = accelerator.choose(args.device, args.device_id if args.device_id is not None else ranks.local)
     splits = ('train', 'val')
     if args.case == 'eval' and not os.path.isdir(os.path.join(args.data_path, 'train')):
@@ -70,9 +70,9 @@ def run(args, network, ranks, create_model, patch):
         raise UserError('--num-classes %d is fewer than the %d classes in %s' % (args.num_classes, len(classes), args.data_path))
     notes = settle_sizes(args, device, ranks)
     os.makedirs(args.output_dir, exist_ok=True)
-    ranks.connect(device.backend)
+    ranks.connect(args.dist_backend or device.backend, args.dist_url)
     device.seed(args.seed)
-    this = Run(args, network, ranks, device, classes, loaded, create_model, patch)
+    this = Run(args, ranks, device, classes, loaded, hooks)
     this.introduce(notes)
     if args.case == 'eval':
         this.evaluate_only()
@@ -80,12 +80,15 @@ def run(args, network, ranks, create_model, patch):
         this.fit()
 
 
-def read_checkpoint(args):
+def read_checkpoint(args, hooks):
     """The checkpoint that the command line names, or None; takes over what it says of its model."""
+    if args.auto_resume and not args.resume and args.case == 'full':
+        last = os.path.join(args.output_dir, 'checkpoint.pth')
+        args.resume = last if os.path.isfile(last) else None
     path = args.resume or args.finetune
     if not path:
         return None
-    loaded = checkpoint.load(path)
+    loaded = hooks.read_weights(path) or checkpoint.load(path)
     saved = loaded.get('args') if loaded.get('format') == 1 else None
     for name in ADOPTED if saved else ():
         if name in saved and name not in args.explicit:
@@ -94,39 +97,61 @@ def read_checkpoint(args):
 
 
 def settle_sizes(args, device, ranks):
-    """Fills in what depends on the machine: workers, and a CPU's batch and steps. -> lines to say about it."""
+    """Fills in what depends on the machine: workers, batch, a CPU's steps, learning rate. -> lines to say about it."""
     notes = []
     if args.workers is None:
         share = (os.cpu_count() or 1) // ranks.local_world
         args.workers = min(8, share if device.kind != 'cpu' or share == 0 else max(1, share // 2))
+    if args.batch_per_node and 'batch_size' in args.explicit:
+        if args.batch_size % ranks.local_world:
+            raise UserError('--batch-size %d is for all processes of a machine and does not divide by its %d; take a multiple'
+                            % (args.batch_size, ranks.local_world))
+        args.batch_size //= ranks.local_world
     if args.case == 'performance' and device.kind == 'cpu':
-        small = dict(options.CPU_PERFORMANCE)
-        small['batch_size'] = max(2, min(small['batch_size'], small.pop('global_batch') // ranks.world))
-        taken = {k: v for k, v in sorted(small.items()) if k not in args.explicit}
-        vars(args).update(taken)
-        notes.append('On a CPU the recipe\'s batch neither fits nor ends; a performance run takes %s unless told otherwise.'
-                     % ', '.join('--%s %s' % (k.replace('_', '-'), v) for k, v in taken.items()))
+        notes.append(make_do(args, ranks))
     if args.validation_batch_size is None:
         args.validation_batch_size = args.batch_size
-    if args.lr is None:
-        args.lr = args.lr_base * args.batch_size * ranks.world / args.lr_base_size
+    if args.lr is None or args.lr_scaled:
+        base = args.lr_base if args.lr is None else args.lr
+        args.lr = base * args.batch_size * ranks.world / args.lr_base_size
     return notes
+
+
+def make_do(args, ranks):
+    """A CPU's performance run: smaller sizes for what the command line leaves open. -> the line that says so."""
+    small = dict(options.CPU_PERFORMANCE)
+    small['batch_size'] = max(2, min(small['batch_size'], small.pop('global_batch') // ranks.world))
+    taken = {k: v for k, v in sorted(small.items()) if k not in args.explicit}
+    vars(args).update(taken)
+    return ('On a CPU the recipe\'s batch neither fits nor ends; a performance run takes %s unless told otherwise.'
+            % ', '.join('--%s %s' % (k.replace('_', '-'), v) for k, v in taken.items()))
+
+
+@contextlib.contextmanager
+def blamed(option):
+    """What timm cannot make of an option's value becomes a sentence with the option's name."""
+    try:
+        yield
+    except (ValueError, TypeError, AssertionError, AttributeError, KeyError, RuntimeError) as e:
+        raise UserError('%s: timm cannot use it (%s: %s); see its documentation for the names it knows'
+                        % (option, type(e).__name__, e))
 
 
 class Run:
     """The parts of one run, and what is done with them. engine.py uses the attributes set in __init__ and prepare_*."""
 
-    def __init__(self, args, network, ranks, device, classes, loaded, create_model, patch):
-        self.args, self.network, self.ranks, self.accelerator, self.classes = args, network, ranks, device, classes
+    def __init__(self, args, ranks, device, classes, loaded, hooks):
+        self.args, self.ranks, self.accelerator, self.classes, self.hooks = args, ranks, device, classes, hooks
         self.log = RunLog(args.output_dir, ranks.primary)
         self.stop = StopRequest(ranks)
+        self.eval_ranks = ranks if args.dist_eval else Ranks(environ={})
         self.precision = precision.choose(args, device)
         self.clip = precision.clipper(args.clip_grad, args.clip_mode)
         self.ema = self.optimizer = self.schedule = None
         self.best_acc1 = self.best_epoch = None
         self.last_acc1, self.first_epoch, self.first_step = 0., 0, 0
         self.saved_over = set()
-        self.build_model(create_model, patch, loaded)
+        self.build_model(loaded)
         self.prepare_evaluation()
         if args.case != 'eval':
             self.prepare_training()
@@ -135,20 +160,22 @@ class Run:
 
     # ---- building
 
-    def build_model(self, create_model, patch, loaded):
+    def build_model(self, loaded):
         """self.model: on the device, with the checkpoint's weights where one is given."""
         args = self.args
-        extra = {'drop_rate': args.drop} if args.drop else {}
+        extra = dict(self.hooks.model_options(args), **({'drop_rate': args.drop} if args.drop else {}))
         try:
-            model = create_model(args.model, num_classes=args.num_classes, img_size=args.img_size,
-                                 drop_path=args.drop_path, **extra)
+            model = self.hooks.create_model(args.model, num_classes=args.num_classes, img_size=args.img_size,
+                                            drop_path=args.drop_path, **extra)
         except ValueError as e:
             raise UserError('--model: %s' % e)
         if loaded is not None:
             self.load_weights(model, loaded)
-        if self.accelerator.kind == 'npu' and patch is not None:
-            for line in patch(model, self.accelerator):
+        if self.accelerator.kind == 'npu':
+            for line in self.hooks.patch(model, self.accelerator):
                 self.log.say('Ascend: %s' % line)
+        if args.sync_bn and self.accelerator.kind == 'cpu':
+            raise UserError('--sync-bn: torch has it for accelerators only; leave it out on a CPU')
         if args.sync_bn and self.ranks.world > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         model = model.to(self.accelerator.device)
@@ -164,33 +191,41 @@ class Run:
                             'of the training, or --finetune' % (path, len(saved_classes), saved_classes[0], args.data_path,
                                                                  len(self.classes), self.classes[0]))
         use_ema = args.use_ema and args.case in ('eval', 'finetune')
-        fresh = checkpoint.load_weights(model, checkpoint.weights(loaded, path, use_ema), path, args.model,
-                                        new_head=bool(args.finetune))
-        self.log.say('Weights from %s%s%s.' % (path, ' (averaged)' if use_ema else '',
-                                               '; made anew: %s' % ', '.join(fresh) if fresh else ''))
+        try:
+            state, changes = self.hooks.fit_weights(checkpoint.weights(loaded, path, use_ema), model)
+        except ValueError as e:
+            raise UserError('checkpoint %s: %s' % (path, e))
+        fresh = checkpoint.load_weights(model, state, path, args.model, new_head=bool(args.finetune))
+        changes += ['averaged weights'] if use_ema else []
+        changes += ['made anew: %s' % ', '.join(fresh)] if fresh else []
+        self.log.say('; '.join(['Weights from %s' % path] + changes))
 
     def prepare_evaluation(self):
         args = self.args
         dataset = data.Images(os.path.join(args.data_path, 'val'), data.transform_of(args, training=False))
-        order = data.EvalOrder(len(dataset), args.validation_batch_size, self.ranks, args.eval_steps)
+        order = data.EvalOrder(len(dataset), args.validation_batch_size, self.eval_ranks, args.eval_steps)
         self.val_size, self.val_counted = len(dataset), order.size
         self.val_batches = data.Batches(data.make_loader(dataset, order, args, self.accelerator),
                                         data.Stage(args, self.accelerator), self.accelerator, args.skip_bad_images)
 
     def prepare_training(self):
         args = self.args
-        dataset = data.Images(os.path.join(args.data_path, 'train'), data.transform_of(args, training=True),
-                              seed=args.seed, replace=args.skip_bad_images > 0)
+        with blamed('--aa %s' % args.aa):
+            transform = data.transform_of(args, training=True)
+        dataset = data.Images(os.path.join(args.data_path, 'train'), transform, args.seed, replace=args.skip_bad_images > 0)
         self.train_size = len(dataset)
-        self.order = data.TrainOrder(len(dataset), args.batch_size, self.ranks, args.seed, args.max_steps)
+        repeats = 3 if args.repeated_aug and self.ranks.world > 1 else 1
+        self.order = data.TrainOrder(len(dataset), args.batch_size, self.ranks, args.seed, args.max_steps, repeats)
         self.steps = self.order.steps
         self.stage = data.TrainStage(args, self.accelerator, self.ranks)
         self.batches = data.Batches(data.make_loader(dataset, self.order, args, self.accelerator), self.stage,
                                     self.accelerator, args.skip_bad_images)
         self.criterion = self.make_criterion()
-        self.optimizer = create_optimizer(args, self.model)
+        with blamed('--opt %s' % args.opt):
+            self.optimizer = create_optimizer(args, self.model)
         self.model, self.optimizer = self.precision.prepare(self.model, self.optimizer)
-        self.schedule, self.epochs = create_scheduler(args, self.optimizer)
+        with blamed('--sched %s' % args.sched):
+            self.schedule, self.epochs = self.hooks.schedule(args, self.optimizer, self.steps)
         if args.model_ema:
             self.ema = ModelEmaV2(self.model, decay=args.model_ema_decay)
         self.net = self.wrap()
@@ -239,8 +274,9 @@ class Run:
         """What this run is, before it begins."""
         args, ranks = self.args, self.ranks
         settings = {k: v for k, v in sorted(vars(args).items()) if k != 'explicit'}
-        self.log.event('run', network=self.network, case=args.case, model=args.model, ranks=ranks.world,
-                       batch_size=args.batch_size, device=self.accelerator.name, device_kind=self.accelerator.kind,
+        batch = args.batch_size * (ranks.local_world if args.batch_per_node else 1)    # as the command line counts
+        self.log.event('run', network=args.network, case=args.case, model=args.model, ranks=ranks.world,
+                       batch_size=batch, device=self.accelerator.name, device_kind=self.accelerator.kind,
                        precision=self.precision.words, environment=environment(self.accelerator), args=settings)
         parameters = sum(p.numel() for p in self.model.parameters())
         self.log.say('%s: %s, %.2f M parameters, %d classes, %d pixels; %d x %s (%s); %s.' % (
@@ -271,8 +307,9 @@ class Run:
                 self.args.resume, self.first_epoch, self.epochs))
             self.evaluate(self.epochs - 1)
         for epoch in range(self.first_epoch, self.epochs):
-            self.schedule.step(epoch, self.last_acc1)       # the accuracy matters to the plateau schedule alone
             first_step = self.first_step if epoch == self.first_epoch else 0
+            self.schedule.step(epoch, self.last_acc1)       # the accuracy matters to the plateau schedule alone
+            self.schedule.step_update(epoch * self.steps + first_step)
             signum, step = train_one_epoch(self, epoch, first_step)
             if signum:
                 self.stop_here(signum, epoch, step)
@@ -287,9 +324,7 @@ class Run:
 
     def stop_here(self, signum, epoch, step):
         self.save('checkpoint.pth', epoch, step)
-        self.log.say('Stopped by signal %d at epoch %d, step %d; go on with --resume=%s'
-                     % (signum, epoch, step, self.path('checkpoint.pth')))
-        raise Interrupted(signum)
+        raise Interrupted(signum, 'at epoch %d, step %d; go on with --resume=%s' % (epoch, step, self.path('checkpoint.pth')))
 
     def evaluate(self, epoch, meter=None):
         """Accuracy of the model, and of the averaged weights. -> whether this epoch's model is the best so far."""

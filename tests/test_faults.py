@@ -82,6 +82,11 @@ def cut_first_image(data):
     (damage_nothing, ['--num-classes', '3'], ['--num-classes 3 is fewer than the 10 classes']),
     (damage_nothing, ['--epochs', 'many'], ['--epochs', 'many']),
     (damage_nothing, ['--no-such-option=1'], ['--no-such-option=1']),
+    (damage_nothing, ['--opt', 'adamx'], ['--opt adamx']),
+    (damage_nothing, ['--sched', 'zigzag'], ['--sched zigzag']),
+    (damage_nothing, ['--aa', 'much'], ['--aa much']),
+    (damage_nothing, ['--sync-bn'], ['--sync-bn']),
+    (damage_nothing, ['--amp', '--amp-impl=apex'], ['needs apex', 'PyPI']),
     (damage_nothing, ['--resume=/nowhere.pth'], ['/nowhere.pth does not exist']),
     (damage_nothing, ['--lr', '1e30', '--warmup-lr', '1e30', '--max-steps=0'], ['the loss is', '--lr']),
 ], ids=lambda value: getattr(value, '__name__', None) or ' '.join(value)[:30] if value != [] else '-')
@@ -194,12 +199,36 @@ def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(folder, few_digi
     process.send_signal(signum)
     text = process.communicate(timeout=60)[0]
     assert process.returncode == code, text
-    assert '--resume=' in text and 'Status = FAILED' in next((tmp_path / 'cut').glob('*_acc.log')).read_text()
+    assert 'stopped by' in text.splitlines()[-1] and '--resume=' in text.splitlines()[-1]
+    assert 'Status = FAILED' in next((tmp_path / 'cut').glob('*_acc.log')).read_text()
     rest = run(script, *common, '--resume', tmp_path / 'cut' / 'checkpoint.pth', out=tmp_path / 'cut')
     assert rest.code == 0 and 'Resumed from' in rest.text, rest.text
     assert rest.summary['TrainAccuracy'] == whole.summary['TrainAccuracy']
     assert rest.summary['BestAccuracy'] == whole.summary['BestAccuracy']
     assert weights(tmp_path / 'cut') == weights(tmp_path / 'whole')
+
+
+def test_a_stop_before_the_first_step(folder, few_digits, tmp_path):
+    """While torch is still being imported, for instance."""
+    process = start(folder / 'test' / 'train_full_1p.sh', '--data_path', few_digits, *TRAIN, '--output_dir=%s' % (tmp_path / 'out'))
+    while not ranks_of(tmp_path / 'out'):
+        time.sleep(.02)
+    process.send_signal(signal.SIGINT)
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and 'stopped by a signal' in text.splitlines()[-1], text
+
+
+def test_a_full_disk_keeps_the_checkpoint_that_is_there(folder, few_digits, trained, tmp_path):
+    """The second run may not write files as large as a checkpoint."""
+    out = tmp_path / 'out'
+    out.mkdir()
+    shutil.copy(trained, out / 'checkpoint.pth')
+    small = tmp_path / 'small.sh'
+    small.write_text('ulimit -f 1000; exec bash "$@"')      # KiB
+    result = run(small, folder / 'test' / 'train_full_1p.sh', '--data_path=%s' % few_digits, *TRAIN,
+                 '--resume=%s' % (out / 'checkpoint.pth'), '--epochs=3', out=out)
+    assert_fails(result, 'cannot be written', 'an earlier checkpoint of that name is untouched')
+    assert (out / 'checkpoint.pth').read_bytes() == trained.read_bytes() and not list(out.glob('*.tmp'))
 
 
 def weights(out):

@@ -9,9 +9,9 @@ import pytest
 from conftest import TOP, VAN
 
 GOLDEN = Path(__file__).parent / 'data' / 'golden'
-FAMILIES = {'van': VAN}
+FAMILIES = {'convmixer': 'ConvMixer_for_PyTorch', 'spach': 'SPACH_for_PyTorch', 'vit': 'Vit_base_patch32_224_for_PyTorch',
+            'twins': 'Twins-PCPVT-S_for_PyTorch', 'van': VAN}
 RECORDS = [(path, json.loads(path.read_text())) for path in sorted(GOLDEN.glob('*.json'))]
-RECORDS = [(path, record) for path, record in RECORDS if record['family'] in FAMILIES]
 
 # parameters and state-dict entries of every variant (upstream's, counted on its own code)
 COUNTS = {'van_b0': (4.11, 402), 'van_b1': (13.86, 318), 'van_b2': (26.58, 626), 'van_b3': (44.77, 1102),
@@ -29,7 +29,7 @@ def in_folder(folder, code, **env):
 @pytest.mark.parametrize('path, record', RECORDS, ids=lambda v: v.stem if isinstance(v, Path) else '')
 def test_golden(path, record):
     folder = FAMILIES[record['family']]
-    name = record['source']['factory']
+    name = record['model'].split('__')[0]     # __n10, __s384, ... stand for what check_kwargs says
     done = subprocess.run([sys.executable, GOLDEN / 'check_golden.py', path, '--factory', 'train:create_model', '--path',
                            TOP / folder, '--kwargs', json.dumps(dict(record['check_kwargs'], name=name)), '--init'],
                           capture_output=True, text=True)
@@ -78,18 +78,17 @@ from timm.data.random_erasing import RandomErasing
 from timm.loss import SoftTargetCrossEntropy
 from torchvision.datasets import ImageFolder
 import train
-from common import accelerator, data, engine, options, trainer
+from common import accelerator, data, engine, hooks, options, trainer
 from common.distributed import Ranks
 
 torch.set_num_threads(1)
-recipe = {k: v for k, v in train.RECIPE.items() if k != 'network'}
-args = options.parse('', recipe, ['--data-path', os.environ['DATA'], '--model', 'van_b0', '--img-size', '32', '--batch-size', '8',
+args = options.parse('', train.RECIPE, ['--data-path', os.environ['DATA'], '--model', 'van_b0', '--img-size', '32', '--batch-size', '8',
                                   '--max-steps', '1', '--workers', '0', '--warmup-epochs', '0', '--lr', '1e-3', '--device', 'cpu',
                                   '--print-freq', '1', '--output-dir', tempfile.mkdtemp()])
 args.num_classes, args.validation_batch_size = 10, 8
 device = accelerator.choose('cpu')
 device.seed(args.seed)
-run = trainer.Run(args, 'n', Ranks({}), device, list('0123456789'), None, train.create_model, None)
+run = trainer.Run(args, Ranks(), device, list('0123456789'), None, hooks.Hooks(train.create_model, None))
 start = {k: v.clone() for k, v in run.model.state_dict().items()}
 losses = []
 run.log.train = lambda **fields: losses.append(fields['loss'])
@@ -101,7 +100,7 @@ engine.train_one_epoch(run, 0)
 model = train.create_model('van_b0', num_classes=10, drop_path=.1)
 model.load_state_dict(start)
 model.train()
-order = data.TrainOrder(200, 8, Ranks({}), args.seed, 1)
+order = data.TrainOrder(200, 8, Ranks(), args.seed, 1)
 transform = create_transform(32, is_training=True, use_prefetcher=True, auto_augment='rand-m9-mstd0.5-inc1', color_jitter=.4,
                              interpolation='random', mean=(.5, .5, .5))
 samples = ImageFolder(os.path.join(os.environ['DATA'], 'train'))

@@ -42,7 +42,7 @@ def test_van_accepts_what_its_seed_lists():
         import train
     finally:
         sys.path.pop(0)
-    recipe = {k: v for k, v in train.RECIPE.items() if k != 'network'}
+    recipe = train.RECIPE
     args = parse('/data', '--workers', '4', '--model', 'van_tiny', '--img-size', '192', '--opt', 'sgd', '--momentum', '.8',
                  '--weight-decay', '.1', '--lr', '.01', '--epochs', '100', '--amp', recipe=recipe)
     assert (args.workers, args.model, args.img_size, args.opt, args.momentum, args.weight_decay, args.lr, args.epochs,

@@ -28,6 +28,11 @@ class Accelerator:
         """'' when such a device is usable, otherwise the reason as a clause."""
         return ''
 
+    @classmethod
+    def count(cls):
+        """How many such devices this host has; all of its CPUs together are one."""
+        return 1
+
     @property
     def name(self):
         """What the device is called, for logs."""
@@ -97,6 +102,10 @@ class Cuda(Accelerator):
     def missing(cls):
         return '' if torch.cuda.is_available() else 'torch %s sees no CUDA device' % torch.__version__
 
+    @classmethod
+    def count(cls):
+        return torch.cuda.device_count()
+
     @property
     def name(self):
         return torch.cuda.get_device_name(self.index)
@@ -159,6 +168,10 @@ class Npu(Accelerator):
         except UserError as e:
             return str(e)
         return '' if npu.is_available() else 'torch_npu is installed but sees no NPU (npu-smi info lists the cards)'
+
+    @classmethod
+    def count(cls):
+        return import_npu().device_count()
 
     @property
     def name(self):
@@ -247,20 +260,31 @@ def overlapped(backend, batches, stage):
 KINDS = {cls.kind: cls for cls in (Npu, Cuda, Accelerator)}
 
 
-def choose(wanted, index=0):
-    """-> the Accelerator called `wanted` (auto: the first usable of npu, cuda, cpu), bound to card `index`.
-
-    Also understood: 'gpu' for cuda, and 'npu:3' or 'cuda:1' for one card. Raises UserError when it is not there.
-    """
+def find(wanted):
+    """-> (class, card or None) for what --device says. Raises UserError when it is not there."""
     kind, _, card = wanted.partition(':')
     kind = {'gpu': 'cuda'}.get(kind, kind)
     if card and not card.isdigit():
         raise UserError('--device %s: the card after the colon must be a number' % wanted)
     if kind == 'auto':
-        return next(cls for cls in KINDS.values() if not cls.missing())(index)
+        return next(cls for cls in KINDS.values() if not cls.missing()), None
     if kind not in KINDS:
         raise UserError('--device %s is not known: choose auto, %s' % (wanted, ', '.join(KINDS)))
     reason = KINDS[kind].missing()
     if reason:
         raise UserError('--device %s: %s; choose another --device (auto takes the best one there is)' % (wanted, reason))
-    return KINDS[kind](int(card) if card else index)
+    return KINDS[kind], int(card) if card else None
+
+
+def choose(wanted, index=0):
+    """-> the Accelerator called `wanted` (auto: the first usable of npu, cuda, cpu), bound to card `index`.
+
+    Also understood: 'gpu' for cuda, and 'npu:3' or 'cuda:1' for one card.
+    """
+    cls, card = find(wanted)
+    return cls(index if card is None else card)
+
+
+def count(wanted):
+    """How many devices of that kind this host has."""
+    return find(wanted)[0].count()

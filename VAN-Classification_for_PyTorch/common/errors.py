@@ -1,4 +1,5 @@
 """What a user can put right: one sentence, no traceback."""
+import signal
 import sys
 
 MARK = '[Error]'  # begins the sentence; the launch script and the log parser look for it
@@ -11,8 +12,8 @@ class UserError(Exception):
 class Interrupted(Exception):
     """The run was asked to stop by a signal and has saved what it had. `code` is the exit status, 128 + signal."""
 
-    def __init__(self, signum):
-        super().__init__('stopped by signal %d' % signum)
+    def __init__(self, signum, what):
+        super().__init__('stopped by %s %s' % (signal.Signals(signum).name, what))
         self.code = 128 + signum
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from common.compat import DropPath, to_2tuple, trunc_normal_
+from common.registry import factories, look_up
 
 # name: (channels of the four stages, MLP expansion, blocks)   - paper, table 2; b4-b6 from upstream's registry
 VARIANTS = {
@@ -172,20 +173,9 @@ def create_model(name, num_classes=1000, img_size=224, drop_path=None, **kwargs)
     drop_path: stochastic depth at the last block, None = 0. Further keywords go to VAN.
     Raises ValueError for a name that is not known.
     """
-    key = ALIASES.get(name, name)
-    if key not in VARIANTS:
-        raise ValueError('unknown model %r; known: %s' % (name, ', '.join(sorted(VARIANTS) + sorted(ALIASES))))
-    embed_dims, mlp_ratios, depths = VARIANTS[key]
+    embed_dims, mlp_ratios, depths = look_up(name, dict(VARIANTS, **{old: VARIANTS[new] for old, new in ALIASES.items()}))
     return VAN(embed_dims, mlp_ratios, depths, num_classes=num_classes, drop_path_rate=drop_path or 0., **kwargs)
 
 
-def _factory(name):
-    def build(**kwargs):
-        return create_model(name, **kwargs)
-    build.__name__ = name
-    build.__doc__ = 'VAN of the size %s.' % name
-    return build
-
-
 # Upstream's entry points: van.van_b0(num_classes=...), and so on.
-globals().update({name: _factory(name) for name in list(VARIANTS) + list(ALIASES)})
+globals().update(factories(create_model, list(VARIANTS) + list(ALIASES)))

@@ -1,0 +1,119 @@
+"""Checkpoints: written whole or not at all, and read from this collection's files and from upstream's.
+
+A file holds tensors, numbers, strings, lists and dicts only: {'format': 1, 'arch', 'state_dict', 'state_dict_ema',
+'optimizer', 'scaler', 'epoch' (the one to go on with), 'step' (in it), 'global_batch', 'best_acc1', 'best_epoch',
+'classes', 'args'}.
+"""
+import os
+import pickle
+import time
+import zipfile
+
+import torch
+
+from common.compat import load_plain
+from common.errors import UserError
+
+CONTAINERS = ('state_dict', 'model')             # where upstream's files keep the weights: timm's and DeiT's habit
+EMA_CONTAINERS = ('state_dict_ema', 'model_ema')
+
+
+def save(state, path):
+    """Writes state to path; what stood there stays until the new file is complete on the disk."""
+    partial = '%s.%d.tmp' % (path, os.getpid())
+    try:
+        with open(partial, 'wb') as f:
+            torch.save(state, f)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(partial, path)
+    except OSError as e:
+        raise UserError('the checkpoint %s cannot be written (%s); free space there or choose another --output-dir; '
+                        'an earlier checkpoint of that name is untouched' % (path, e.strerror or e))
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
+
+
+def set_aside(path):
+    """Renames a checkpoint of an earlier run to <name>.<its time>.pth. -> the new path, or None if there was none."""
+    if not os.path.exists(path):
+        return None
+    stem, suffix = os.path.splitext(path)
+    stamp = time.strftime('%Y%m%d-%H%M%S', time.localtime(os.path.getmtime(path)))
+    target, n = '%s.%s%s' % (stem, stamp, suffix), 1
+    while os.path.exists(target):
+        target, n = '%s.%s-%d%s' % (stem, stamp, n, suffix), n + 1
+    os.rename(path, target)
+    return target
+
+
+def load(path):
+    """-> the dict in a checkpoint file, on the CPU. Raises UserError for a file that is missing, cut or no checkpoint."""
+    if not os.path.isfile(path):
+        raise UserError('checkpoint %s %s; give the path of a .pth file'
+                        % (path, 'is not a file' if os.path.exists(path) else 'does not exist'))
+    try:
+        loaded = load_plain(path)
+    except pickle.UnpicklingError as e:
+        if 'weights_only' in str(e).lower() or 'Unsupported' in str(e):
+            raise UserError('checkpoint %s holds Python objects besides weights, which are not loaded because they can run '
+                            'code; save its state_dict alone on the machine that wrote it' % path)
+        raise damaged(path, e)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as e:
+        raise damaged(path, e)
+    if not isinstance(loaded, dict):
+        raise UserError('checkpoint %s holds a %s, not a dict of weights' % (path, type(loaded).__name__))
+    return loaded
+
+
+def damaged(path, error):
+    return UserError('checkpoint %s cannot be read: it is cut short, damaged or not a checkpoint (%s); copy it again or '
+                     'take an earlier one' % (path, str(error).strip().split('\n')[0][:120]))
+
+
+def weights(loaded, path, ema=False):
+    """The state dict inside a loaded file: of either container or bare, without the 'module.' of DataParallel."""
+    names = EMA_CONTAINERS if ema else CONTAINERS
+    found = next((loaded[name] for name in names if isinstance(loaded.get(name), dict)), None)
+    if found is None and ema:
+        raise UserError('checkpoint %s has no averaged weights (%s); leave --use-ema out' % (path, ' or '.join(names)))
+    found = loaded if found is None else found
+    state = {key[7:] if key.startswith('module.') else key: value for key, value in found.items() if torch.is_tensor(value)}
+    if not state:
+        raise UserError('checkpoint %s holds no weights; its keys are: %s' % (path, ', '.join(map(str, list(loaded)[:8]))))
+    return state
+
+
+def load_weights(model, state, path, arch, new_head=False):
+    """Loads a state dict strictly. -> the names that were left fresh.
+
+    new_head: weights of the classifier whose shape differs are left as they are in the model.
+    Raises UserError when the rest does not fit: another model's checkpoint.
+    """
+    own = model.state_dict()
+    fresh = []
+    if new_head:
+        classifier = {id(p) for p in model.get_classifier().parameters()}
+        heads = [name for name, p in model.named_parameters() if id(p) in classifier]
+        fresh = [name for name in heads if name in own and (name not in state or state[name].shape != own[name].shape)]
+        state = {key: value for key, value in state.items() if key not in fresh}
+    missing = [k for k in own if k not in state and k not in fresh]
+    extra = [k for k in state if k not in own]
+    shapes = [k for k in state if k in own and state[k].shape != own[k].shape]
+    if missing or extra or shapes:
+        raise UserError(misfit(state, own, missing, extra, shapes, path, arch))
+    model.load_state_dict(state, strict=not fresh)
+    return fresh
+
+
+def misfit(state, own, missing, extra, shapes, path, arch):
+    """The sentence for weights that do not fit the model."""
+    if not missing and not extra:
+        k = shapes[0]
+        return ('checkpoint %s does not fit %s: %s is %s in the file and %s in the model (%d such); --finetune takes the '
+                'weights and makes a new head where the number of classes differs'
+                % (path, arch, k, tuple(state[k].shape), tuple(own[k].shape), len(shapes)))
+    return ('checkpoint %s is of another model than %s: %d of its %d weights are missing in the file and %d are unknown '
+            '(such as %s); name its model with --model'
+            % (path, arch, len(missing), len(own), len(extra), ', '.join((missing + extra)[:2])))

@@ -1,0 +1,42 @@
+"""What a user can put right: one sentence, no traceback."""
+import signal
+import sys
+
+MARK = '[Error]'  # begins the sentence; the launch script and the log parser look for it
+
+
+class UserError(Exception):
+    """A mistake in the command line, the data or the machine. The text names the thing, the value and the way out."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop by a signal and has saved what it had. `code` is the exit status, 128 + signal."""
+
+    def __init__(self, signum, what):
+        super().__init__('stopped by %s %s' % (signal.Signals(signum).name, what))
+        self.code = 128 + signum
+
+
+# What torch says -> what it means. The text of the exception is quoted after it.
+KNOWN = (
+    ('out of memory', 'the device has not enough memory; lower --batch-size or --img-size, or use --amp'),
+    ('DataLoader worker', 'a loading process died, often for want of memory or of shared memory (docker run --shm-size); '
+                          'use fewer --workers'),
+    ('Connection closed by peer', 'another rank ended before this one; its own message says why'),
+    ('Connection reset by peer', 'another rank ended before this one; its own message says why'),
+)
+
+
+def explain(error):
+    """-> the UserError for an exception of torch whose cause is known, or None."""
+    text = str(error).strip()
+    for sign, meaning in KNOWN:
+        if sign in text:
+            return UserError('%s (%s)' % (meaning, text.split('\n')[0][:160]))
+    return None
+
+
+def report(error):
+    """Prints the sentence as the last thing on stderr."""
+    sys.stdout.flush()
+    print('%s %s' % (MARK, ' '.join(str(error).split())), file=sys.stderr, flush=True)

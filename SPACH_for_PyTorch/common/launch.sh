@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# One run, from the command line to the exit status:
+#
+#     launch.sh CASE RANKS [DATA_PATH [CHECKPOINT]] [--data_path=DIR] [--output_dir=DIR] [--nproc_per_node=N]
+#               [--device_id=N] [--bind|--no-bind] [any option of train.py ...]
+#
+# CASE: full, performance, eval or finetune. RANKS: processes on this machine. Options as --key=value or --key value.
+# --bind: each of several processes gets cores of its own (bind.sh).
+# Environment: ASCEND_DEVICE_ID, etp_running_flag, RANK_SIZE or NPROC_PER_NODE, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT,
+# PYTHON. The scripts in a folder's test/ call this; it runs the train.py of the folder that it lies in.
+set -Eeuo pipefail
+
+folder=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+case_=$1 ranks=$2
+shift 2
+started=$SECONDS
+
+fail() { echo "[Error] $*" >&2; exit 1; }
+
+# ---- arguments: what the shell needs is noted, everything else goes to train.py as it came
+data_path='' checkpoint='' output='' device=auto device_id=${ASCEND_DEVICE_ID:-} nproc='' bind='' help='' pass=()
+if (($#)) && [[ $1 != -* ]]; then
+    data_path=$1; shift
+    if (($#)) && [[ $1 != -* ]]; then checkpoint=$1; shift; fi
+fi
+while (($#)); do
+    name=${1%%=*}
+    taken=1 value=''
+    if [[ $1 == *=* ]]; then value=${1#*=}; elif (($# > 1)); then value=$2 taken=2; fi
+    case $name in
+        --data_path | --data-path) data_path=$value ;;
+        --output_dir | --output-dir) output=$value ;;
+        --nproc_per_node | --nproc-per-node) nproc=$value ;;
+        --device_id | --device-id) device_id=$value ;;
+        --device) device=$value; pass+=("--device=$value") ;;
+        --bind) bind=${bind:-yes} taken=1 ;;
+        --no-bind | --no_bind) bind=no taken=1 ;;     # also where the script says --bind
+        -h | --help) help=1 taken=1 ;;
+        *) pass+=("$1") taken=1 ;;
+    esac
+    shift "$(($# < taken ? $# : taken))"
+done
+
+python=${PYTHON:-$(command -v python3 || command -v python || true)}
+[[ -n $python ]] || fail 'no python3 on the PATH; activate the environment that the requirements were installed in'
+if [[ -n $help ]]; then
+    sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    exec "$python" "$folder/train.py" --help
+fi
+[[ -n $data_path ]] || fail 'para "data_path" must be confing'
+if [[ $case_ == eval || $case_ == finetune ]] && [[ -n $checkpoint ]]; then pass=("--resume=$checkpoint" ${pass[@]+"${pass[@]}"}); fi
+
+# ---- how many processes, on how many machines
+nnodes=${NNODES:-1} node_rank=${NODE_RANK:-0}
+if [[ -z $nproc ]]; then
+    nproc=$ranks
+    if ((ranks > 1)); then
+        nproc=${NPROC_PER_NODE:-$((${RANK_SIZE:-$((ranks * nnodes))} / nnodes))}
+    fi
+fi
+[[ $nproc =~ ^[1-9][0-9]*$ ]] || fail "the number of processes is '$nproc'; give --nproc_per_node=N with N of 1 or more"
+[[ -z $device_id || $device_id =~ ^[0-9]+$ ]] || fail "the device id is '$device_id'; give --device_id=N, a number"
+world=$((nproc * nnodes))
+
+# ---- where it writes
+output=${output:-$folder/test/output/${device_id:-0}}
+mkdir -p "$output" || fail "the output folder $output cannot be made; choose another with --output_dir"
+output=$(cd "$output" && pwd -P)
+prefix=train; [[ $case_ == eval ]] && prefix=eval
+log_name=${prefix}_${device_id:-0}.log
+log() { (cd "$folder" && "$python" -m common.run_log "$@" --folder "$output" --log-name "$log_name" --case "$case_"); }
+
+# ---- environment
+export TORCH_DEVICE_BACKEND_AUTOLOAD=${TORCH_DEVICE_BACKEND_AUTOLOAD:-0}   # accelerator.py imports torch_npu itself
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}                           # ranks and workers share the cores
+if ((nproc > 1)); then
+    cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}
+fi
+if [[ ${etp_running_flag:-} != true ]]; then
+    source "$folder/common/env_npu.sh" "$device" || exit 1
+fi
+
+"$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' ||
+    fail "torch is not installed for $python: pip install -r $folder/requirements.txt"
+
+free_port() { "$python" -c 'import socket, sys
+def port(number):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("", number))
+        return s.getsockname()[1]
+try:
+    print(port(int(sys.argv[1])))
+except OSError:
+    print(port(0))' "$1"; }
+
+command=("$python" -u)
+if ((world > 1)); then
+    port=${MASTER_PORT:-$((nnodes > 1 ? 29500 : 0))}
+    [[ $port =~ ^[0-9]+$ && $port -lt 65536 ]] || fail "MASTER_PORT is '$port'; it must be a number below 65536"
+    if ((nnodes == 1)); then     # several machines must agree on the port, one machine may take any
+        free=$(free_port "$port")
+        [[ $free == "$port" || $port == 0 ]] || echo "Port $port is in use; port $free is taken instead."
+        port=$free
+    fi
+    command+=("$folder/common/torchrun.py" "--nproc_per_node=$nproc" "--nnodes=$nnodes" "--node_rank=$node_rank"
+              "--master_addr=${MASTER_ADDR:-127.0.0.1}" "--master_port=$port")
+    if [[ $bind == yes ]]; then command+=(--no_python bash "$folder/common/bind.sh" "$python" -u); fi
+elif [[ -n $device_id ]]; then
+    pass=("--device-id=$device_id" ${pass[@]+"${pass[@]}"})
+fi
+command+=("$folder/train.py" "--case=$case_" "--data-path=$data_path" "--output-dir=$output" ${pass[@]+"${pass[@]}"})
+
+# ---- run: everything that any rank says goes to the log and on to the terminal; signals go to the trainer
+log begin || exit 1
+pipe=$(mktemp -d)
+mkfifo "$pipe/fifo"
+(trap '' INT TERM HUP; exec tee -a "$output/$log_name" < "$pipe/fifo") &
+tee=$!
+signalled=0 trainer=''
+# TERM for both: bash starts what it puts in the background with INT ignored
+stop() { signalled=$1; [[ -z $trainer ]] || kill -s TERM "$trainer" 2>/dev/null || true; }
+trap 'stop 143' TERM
+trap 'stop 130' INT
+"${command[@]}" > "$pipe/fifo" 2>&1 &
+trainer=$!
+code=0
+while :; do
+    code=0
+    wait "$trainer" || code=$?
+    kill -0 "$trainer" 2>/dev/null || break     # a wait that a signal cut short is waited again
+done
+wait "$tee" || true
+rm -rf "$pipe"
+((code == 0 || signalled == 0)) || code=$signalled
+if ((node_rank > 0)); then
+    echo "The results of the run are on the machine with NODE_RANK=0."
+    exit "$code"
+fi
+log finish --network "$(basename "$folder")" --ranks "$world" --code "$code" --seconds "$((SECONDS - started))" || code=$?
+exit "$code"

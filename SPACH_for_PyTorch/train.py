@@ -1,0 +1,50 @@
+"""Trains or evaluates SPACH, sMLP and ShiftViT on an ImageFolder, on NPU, CUDA or CPU.
+
+    python train.py --data-path DIR                                  the recipe: spach_ms_s_patch4_224_conv, 300 epochs
+    python train.py --data-path DIR --eval --resume checkpoint.pth   accuracy of a checkpoint
+
+The scripts in test/ run this file; `python train.py --help` lists every option.
+"""
+import sys
+
+from common import trainer
+from common.hooks import Hooks
+from models.registry import create_model
+from npu_patch import patch
+
+# microsoft/SPACH, main.py at its defaults, on 8 x 128 images. Weight decay spares 1-d weights (the ModelZoo's did not).
+RECIPE = {
+    'network': 'SPACH_for_PyTorch',
+    'model': 'spach_ms_s_patch4_224_conv',
+    'batch_size': 128,
+    'img_size': 224, 'crop_pct': .875, 'mean': [.485, .456, .406], 'std': [.229, .224, .225], 'interpolation': 'bicubic',
+    'opt': 'adamw', 'weight_decay': .05,
+    'lr_base': 5e-4, 'lr_base_size': 512, 'lr_scaled': True,
+    'sched': 'cosine', 'epochs': 300, 'warmup_epochs': 20, 'warmup_lr': 1e-6, 'min_lr': 1e-5, 'cooldown_epochs': 0,
+    'aa': 'rand-m9-mstd0.5-inc1', 'train_interpolation': 'bicubic', 'color_jitter': .4,
+    'mixup': .8, 'cutmix': 1., 'smoothing': .1, 'reprob': .25, 'remode': 'pixel', 'repeated_aug': True,
+    'model_ema': True, 'model_ema_decay': .99996,
+    'opt_level': 'O2', 'loss_scale': 128., 'seed': 0,
+}
+SPACH_DROP_PATH = .1     # upstream's --drop-path, which reaches its spach models only
+
+
+class SpachHooks(Hooks):
+    """Upstream's options of its own, and --npu."""
+
+    def add_options(self, parser):
+        option = parser.add_argument_group('SPACH').add_argument
+        option('--npu', action='store_const', const='npu', dest='device', help='as --device npu')
+        option('--stem-type', choices=['conv1', 'conv4'], default='conv1', help='how an image becomes patches')
+        option('--shared-spatial-func', action='store_true', help='one spatial function for all blocks of a stage')
+
+    def settle(self, args):
+        if args.drop_path is None and args.model.startswith('spach'):
+            args.drop_path = SPACH_DROP_PATH
+
+    def model_options(self, args):
+        return {'stem_type': args.stem_type, 'shared_spatial_func': args.shared_spatial_func}
+
+
+if __name__ == '__main__':
+    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, SpachHooks(create_model, patch)))

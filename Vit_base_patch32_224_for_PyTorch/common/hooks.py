@@ -1,0 +1,42 @@
+"""Where a folder may differ beyond its recipe. A train.py passes a Hooks, of which it overrides what it needs."""
+from timm.scheduler import create_scheduler
+
+from common.errors import UserError
+
+
+class Hooks:
+    """create_model(name, num_classes, img_size, drop_path, **options) -> nn.Module.
+
+    patch(model, accelerator) -> [a line per change], called where the device is an NPU.
+    """
+
+    def __init__(self, create_model, patch):
+        self.create_model, self.patch = create_model, patch
+
+    def add_options(self, parser):
+        """Further options of this folder."""
+
+    def settle(self, args):
+        """Called once the command line is read and before anything else: checks and changes args."""
+
+    def model_options(self, args):
+        """-> further keywords for create_model."""
+        return {}
+
+    def schedule(self, args, optimizer, steps):
+        """-> (schedule, number of epochs) for an epoch of `steps` steps.
+
+        A schedule has step(epoch, metric), called before an epoch, and step_update(updates), called before the first step
+        and after each; both set the learning rates of optimizer.param_groups. By default timm's.
+        """
+        schedule, epochs = create_scheduler(args, optimizer)
+        if schedule is None:
+            raise UserError('--sched %s is not known to timm; cosine, step, tanh, poly and plateau are' % args.sched)
+        return schedule, epochs
+
+    def read_weights(self, path):
+        """-> {'state_dict': ...} from a file format of this folder's own, or None to have it read as a checkpoint."""
+
+    def fit_weights(self, state, model):
+        """A state dict -> (the state dict that fits the model, [a sentence per change])."""
+        return state, []

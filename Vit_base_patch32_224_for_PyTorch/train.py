@@ -1,0 +1,60 @@
+"""Trains, fine-tunes or evaluates ViT (ViT-B/32 and its family) on an ImageFolder, on NPU, CUDA or CPU.
+
+    python train.py DIR --pretrained-path WEIGHTS                    the recipe: 8 epochs from ImageNet-21k weights
+    python train.py DIR --multiprocessing-distributed                on all devices of this machine
+    python train.py DIR --evaluate --resume checkpoint.pth           accuracy of a checkpoint
+
+The scripts in test/ run this file; `python train.py --help` lists every option.
+"""
+import sys
+
+import imagenet_cli
+from common import trainer
+from common.errors import UserError
+from common.hooks import Hooks
+from npu_patch import patch
+from vision_transformer import create_model
+from weights import fit_to_model, load_npz
+
+# The ModelZoo's run (its vit_train.py), which fine-tunes timm's vit_base_patch32_224_in21k weights; from scratch on
+# ImageNet-1k ViT-B/32 reaches about 74.9. --batch-size is the whole machine's: 256 a device, 2048 for eight.
+RECIPE = {
+    'network': 'Vit_base_patch32_224_for_PyTorch',
+    'model': 'vit_base_patch32_224',
+    'batch_size': 256, 'batch_per_node': True,
+    'img_size': 224, 'crop_pct': .875, 'mean': [.5] * 3, 'std': [.5] * 3, 'interpolation': 'bicubic',
+    'opt': 'momentum', 'momentum': .9, 'weight_decay': 1e-4,      # timm calls SGD without Nesterov 'momentum'
+    'lr': .03,                                                    # at any batch
+    'sched': 'cosine', 'epochs': 8, 'warmup_epochs': 0, 'min_lr': 0., 'cooldown_epochs': 0,
+    'aa': None, 'color_jitter': 0., 'train_interpolation': 'bicubic',
+    'mixup': 0., 'cutmix': 0., 'smoothing': 0., 'reprob': 0.,
+    'opt_level': 'O1', 'loss_scale': 'dynamic', 'seed': 49, 'print_freq': 10,
+    'cases': {'finetune': {'epochs': 8, 'warmup_epochs': 0}},     # the recipe is a fine-tuning already
+}
+
+
+class ViTHooks(Hooks):
+    """The classic ImageNet example's command line, and weights from elsewhere."""
+
+    add_options = staticmethod(imagenet_cli.add_options)
+
+    def settle(self, args):
+        if args.pretrained and not args.finetune and not args.resume:
+            raise UserError('--pretrained: no weights come with the code and none are downloaded; give a file by '
+                            '--pretrained-path (.npz of the JAX release, .pth or .safetensors)')
+        imagenet_cli.settle(args)
+
+    def read_weights(self, path):
+        if not path.endswith('.npz'):
+            return None
+        try:
+            return {'state_dict': load_npz(path)}
+        except (OSError, ValueError) as e:
+            raise UserError('--pretrained-path: %s' % e)
+
+    def fit_weights(self, state, model):
+        return fit_to_model(state, model)
+
+
+if __name__ == '__main__':
+    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, ViTHooks(create_model, patch)))

@@ -8,6 +8,7 @@ The scripts in test/ run this file; `python train.py --help` lists every option.
 import sys
 
 from common import trainer
+from common.errors import UserError
 from common.hooks import Hooks
 from convmixer import create_model
 from npu_patch import patch
@@ -32,6 +33,12 @@ RECIPE = {
 
 class ConvMixerHooks(Hooks):
     """--sched onecycle."""
+
+    def settle(self, args):
+        idle = {'warmup_epochs', 'warmup_lr', 'min_lr', 'cooldown_epochs'} & args.explicit
+        if args.sched == 'onecycle' and idle:
+            raise UserError('--%s does nothing in the one-cycle schedule; leave it out, or choose --sched cosine'
+                            % sorted(idle)[0].replace('_', '-'))
 
     def schedule(self, args, optimizer, steps):
         if args.sched == 'onecycle':

@@ -30,11 +30,16 @@ def add_options(parser):
 
 def settle(args, environ=os.environ):
     """Acts on the options: chooses the card, finds the other processes, or starts them (and then does not return)."""
+    launched = 'RANK' in environ
+    if args.gpu is not None and (args.multiprocessing_distributed or int(environ.get('WORLD_SIZE', 1)) > 1):
+        raise UserError('--gpu %d names the card of one process, and several are started; leave it out (CUDA_VISIBLE_DEVICES '
+                        'and ASCEND_RT_VISIBLE_DEVICES choose cards for all)' % args.gpu)
     if args.gpu is not None:
         args.device_id = args.gpu
     if args.addr is not None:
         environ['MASTER_ADDR'] = args.addr
-    launched = 'RANK' in environ
+        if args.dist_url.startswith('tcp:'):
+            args.dist_url = 'tcp://%s:%s' % meeting_place(args, environ)
     if launched and (args.world_size, args.rank) != (-1, -1):
         raise UserError('--world-size and --rank are for a start without torchrun, which has set them already; leave them out, '
                         'or with the scripts set NNODES and NODE_RANK')

@@ -13,7 +13,7 @@ from common import trainer
 from common.errors import UserError
 from common.hooks import Hooks
 from npu_patch import patch
-from vision_transformer import create_model
+from vision_transformer import VARIANTS, create_model
 from weights import fit_to_model, load_npz
 
 # The ModelZoo's run (its vit_train.py), which fine-tunes timm's vit_base_patch32_224_in21k weights; from scratch on
@@ -42,6 +42,10 @@ class ViTHooks(Hooks):
         if args.pretrained and not args.finetune and not args.resume:
             raise UserError('--pretrained: no weights come with the code and none are downloaded; give a file by '
                             '--pretrained-path (.npz of the JAX release, .pth or .safetensors)')
+        if args.case == 'full' and not args.finetune and not args.resume:
+            args.notes.append('No --pretrained-path: the weights are random, and the recipe is one for fine-tuning.')
+        if 'img_size' not in args.explicit:
+            args.img_size = VARIANTS.get(args.model, {}).get('img_size', args.img_size)      # 384 for *_384
         imagenet_cli.settle(args)
 
     def read_weights(self, path):

@@ -183,19 +183,18 @@ def ranks_of(out):
 
 
 @pytest.mark.parametrize('script, extra, signum, code', [
-    ('train_full_1p.sh', [], signal.SIGTERM, 143),
-    ('train_full_1p.sh', [], signal.SIGINT, 130),
+    ('train_full_1p.sh', ['--model-ema'], signal.SIGINT, 130),
     ('train_full_8p.sh', ['--nproc_per_node=2'], signal.SIGTERM, 143),
-], ids=['1p TERM', '1p INT', '2p TERM'])
+], ids=['1p INT', '2p TERM'])
 def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(folder, few_digits, tmp_path, script, extra, signum, code):
     """The run that was stopped and resumed gives the same weights, to the bit, as one that was not."""
     common = ['--data_path', few_digits] + SMALL + extra + [
-        '--batch-size', '8', '--epochs', '3', '--print-freq', '1', '--lr=1e-3', '--model-ema', '--warmup-epochs=1']
+        '--batch-size', '8', '--epochs', '2', '--print-freq', '1', '--lr=1e-3', '--warmup-epochs=1', '--max-steps=12']
     script = folder / 'test' / script
     whole = run(script, *common, out=tmp_path / 'whole')
     assert whole.code == 0, whole.text
     process = start(script, *common, '--output_dir=%s' % (tmp_path / 'cut'))
-    wait_for(process, tmp_path / 'cut' / 'metrics.jsonl', '"epoch": 1, "step": 2,')
+    wait_for(process, tmp_path / 'cut' / 'metrics.jsonl', '"epoch": 0, "step": 4,')
     process.send_signal(signum)
     text = process.communicate(timeout=60)[0]
     assert process.returncode == code, text
@@ -235,7 +234,7 @@ def weights(out):
     """Bytes of all tensors of the model, its average and the optimizer's moments."""
     import torch
     state = torch.load(str(out / 'checkpoint.pth'))
-    tensors = list(state['state_dict'].values()) + list(state['state_dict_ema'].values())
+    tensors = list(state['state_dict'].values()) + list((state['state_dict_ema'] or {}).values())
     tensors += [v for moments in state['optimizer']['state'].values() for v in moments.values() if torch.is_tensor(v)]
     return [t.numpy().tobytes() for t in tensors]
 

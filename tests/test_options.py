@@ -23,7 +23,7 @@ def parse(*argv, recipe=RECIPE):
     (['--learning-rate', '.1'], 'lr', .1), (['--lr=.1'], 'lr', .1), (['--weight_decay', '.2'], 'weight_decay', .2),
     (['--wd', '.2'], 'weight_decay', .2), (['--warmup_epochs=2'], 'warmup_epochs', 2),
     (['--warmup-epochs', '2'], 'warmup_epochs', 2), (['--input-size', '64'], 'img_size', 64),
-    (['--img_size=64'], 'img_size', 64), (['--nb_classes', '5'], 'num_classes', 5), (['--drop_path', '.3'], 'drop_path', .3),
+    (['--input-size', '3', '64', '64'], 'img_size', 64), (['--img_size=64'], 'img_size', 64), (['--nb_classes', '5'], 'num_classes', 5), (['--drop_path', '.3'], 'drop_path', .3),
     (['--print_freq=1'], 'print_freq', 1), (['-p', '1'], 'print_freq', 1), (['--momentum', '.8'], 'momentum', .8),
     (['--amp'], 'amp', True), (['--no-amp'], 'amp', False), (['--opt', 'sgd'], 'opt', 'sgd'),
     (['--output_dir', 'x_y'], 'output_dir', 'x_y'), (['--checkpoint=a_b.pth'], 'resume', 'a_b.pth'),
@@ -62,6 +62,11 @@ def test_precedence():
     assert parse(*DATA, '--lr=1').explicit == {'data_path', 'lr'}
 
 
+def test_learning_rate_that_is_asked_for_wins():
+    assert parse(*DATA, '--lr-base=.5', recipe=dict(RECIPE, lr=.01)).lr is None
+    assert parse(*DATA, recipe=dict(RECIPE, lr=.01)).lr == .01
+
+
 def test_epochs_that_are_given_are_the_whole_run():
     args = parse(*DATA, '--epochs=10')
     assert (args.cooldown_epochs, args.warmup_epochs) == (0, 1)
@@ -83,7 +88,7 @@ def test_mistakes_are_one_sentence(capsys):
         parse()
     with pytest.raises(UserError, match='twice'):
         parse('/a', '--data-path=/b')
-    for argv in (['--epochs=0'], ['--lr=fast'], ['--epoc=3'], ['--opt-level=O3']):
+    for argv in (['--epochs=0'], ['--input-size', '3', '64', '32'], ['--lr=fast'], ['--epoc=3'], ['--opt-level=O3']):
         with pytest.raises(SystemExit) as stopped:
             parse(*DATA, *argv)
         said = capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 from conftest import FOLDERS, TOP
 
 SHIPPED = sorted(p for name in ['common'] + FOLDERS for p in (TOP / name).rglob('*.py') if 'output' not in p.parts)
-FREE = {'torch', 'timm', 'torchvision', 'numpy', 'PIL', 'torch_npu', 'apex', 'common'}
+FREE = {'torch', 'timm', 'torchvision', 'numpy', 'PIL', 'torch_npu', 'apex', 'common', 'safetensors'}
 
 
 def sync(*arguments):

@@ -2,6 +2,7 @@
 import argparse
 import os
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -30,12 +31,21 @@ def autocast(device_type, dtype):
     return None
 
 
+def numpy_scalars():
+    """What a pickled numpy number consists of; some trainers put their best accuracy into a file as one."""
+    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    numbers = [np.float64, np.float32, np.int64]
+    return [(multiarray.scalar, 'numpy.core.multiarray.scalar'), multiarray.scalar, np.dtype] + [
+        type(np.dtype(number)) for number in numbers] + numbers
+
+
 def load_plain(path):
     """torch.load onto the CPU, without running code from the file where torch can refuse to (>= 2.4).
 
-    Upstream checkpoints carry their command line as an argparse.Namespace, which holds no code, so it is allowed.
+    Upstream checkpoints carry their command line as an argparse.Namespace, which holds no code, so it is allowed; and so
+    are numpy's numbers.
     """
     if hasattr(torch.serialization, 'add_safe_globals'):
-        torch.serialization.add_safe_globals([argparse.Namespace])
+        torch.serialization.add_safe_globals([argparse.Namespace] + numpy_scalars())
         return torch.load(os.fspath(path), map_location='cpu', weights_only=True)
     return torch.load(os.fspath(path), map_location='cpu')

@@ -43,6 +43,8 @@ done
 
 python=${PYTHON:-$(command -v python3 || command -v python || true)}
 [[ -n $python ]] || fail 'no python3 on the PATH; activate the environment that the requirements were installed in'
+"$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' ||
+    fail "torch is not installed for $python: pip install -r $folder/requirements.txt"
 if [[ -n $help ]]; then
     sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exec "$python" "$folder/train.py" --help
@@ -80,9 +82,6 @@ fi
 if [[ ${etp_running_flag:-} != true ]]; then
     source "$folder/common/env_npu.sh" "$device" || exit 1
 fi
-
-"$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' ||
-    fail "torch is not installed for $python: pip install -r $folder/requirements.txt"
 
 free_port() { "$python" -c 'import socket, sys
 def port(number):

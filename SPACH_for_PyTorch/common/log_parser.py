@@ -20,6 +20,7 @@ FINAL_LINES = (('Final Performance images/sec', 'ActualFPS'), ('Final Train Accu
 MISSING = 'N/A'
 CASE_SUFFIX = {'full': 'acc', 'performance': 'perf', 'eval': 'eval', 'finetune': 'finetune'}
 ERROR_MARK = '[Error]'
+DIGITS = {'fps': 2, 'min_loss': 4, 'best_acc1': 3}     # after the point, in a summary
 
 
 def read_events(path):
@@ -49,7 +50,7 @@ def summarize(events):
     result = dict.fromkeys(('network', 'case', 'model', 'ranks', 'batch_size', 'device', 'fps', 'fps_reason', 'fps_run',
                             'step_ms', 'step_ms_p50', 'step_ms_p95', 'data_wait', 'peak_memory_mb', 'last_acc1', 'last_acc5',
                             'last_epoch', 'eval_images', 'eval_seconds', 'eval_loss', 'best_acc1', 'best_epoch',
-                            'ema_acc1', 'final_loss', 'steps', 'epochs', 'seconds', 'checkpoint', 'complete'))
+                            'ema_acc1', 'final_loss', 'min_loss', 'summary_also', 'steps', 'epochs', 'seconds', 'checkpoint', 'complete'))
     losses, epochs = [], set()
     for event in events:
         kind, fields = event['event'], {k: v for k, v in event.items() if k not in ('event', 'time')}
@@ -66,6 +67,7 @@ def summarize(events):
             result.update(fields)
     if losses:
         result['final_loss'] = losses[-1]
+        result['min_loss'] = min((loss for loss in losses if loss is not None), default=None)
     result.update(losses=losses, epochs=len(epochs) or None, complete=bool(result['complete']))
     return result
 
@@ -120,14 +122,16 @@ def summary_items(result):
         ('E2ETrainingTime', show(result['e2e_seconds'])),
         ('Status', result['status']),
     ]
+    # a folder's own historical names: {key of the summary: field of the result}
+    also = [(key, show(result[field] if ok else None, DIGITS[field])) for key, field in (result['summary_also'] or {}).items()]
     if not ok:
-        return items + [('Reason', result['reason'])]
+        return items + also + [('Reason', result['reason'])]
     if evaluating:
         items += [('ActualAccuracy', show(result['last_acc1'], 3)), ('E2EEvalTime', show(result['e2e_seconds']))]
     else:
         items += [('BestAccuracy', show(result['best_acc1'], 3)), ('BestEpoch', show(result['best_epoch'])),
                   ('EmaAccuracy', show(result['ema_acc1'], 3)), ('Checkpoint', show(result['checkpoint']))]
-    return items + [
+    return items + also + [
         ('Model', show(result['model'])), ('Device', show(result['device'])), ('EvalImages', show(result['eval_images'])),
         ('StepTimeP50', show(result['step_ms_p50'], 2)), ('StepTimeP95', show(result['step_ms_p95'], 2)),
         ('DataWait', show(result['data_wait'], 4)), ('PeakMemoryMB', show(result['peak_memory_mb'], 0)),

@@ -98,6 +98,8 @@ def create_model(name, num_classes=1000, img_size=224, drop_path=None, **kwargs)
     model_class, config = look_up(name, VARIANTS)
     if model_class not in (Spach, SpachMS):
         kwargs = _without_spach_options(name, kwargs)
+    if model_class is sMLPNet and kwargs.pop('drop_rate', 0.):
+        raise ValueError('%s has no dropout: drop_rate must be 0' % name)
     if drop_path is not None:
         kwargs['drop_path_rate'] = drop_path
     return model_class(**dict(config, num_classes=num_classes, img_size=img_size, **kwargs))

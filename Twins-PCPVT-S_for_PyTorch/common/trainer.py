@@ -68,12 +68,12 @@ def run(args, ranks, hooks):
         args.num_classes = len(classes)
     elif args.num_classes < len(classes):
         raise UserError('--num-classes %d is fewer than the %d classes in %s' % (args.num_classes, len(classes), args.data_path))
-    notes = settle_sizes(args, device, ranks)
+    settle_sizes(args, device, ranks)
     os.makedirs(args.output_dir, exist_ok=True)
     ranks.connect(args.dist_backend or device.backend, args.dist_url)
     device.seed(args.seed)
     this = Run(args, ranks, device, classes, loaded, hooks)
-    this.introduce(notes)
+    this.introduce()
     if args.case == 'eval':
         this.evaluate_only()
     else:
@@ -90,15 +90,16 @@ def read_checkpoint(args, hooks):
         return None
     loaded = hooks.read_weights(path) or checkpoint.load(path)
     saved = loaded.get('args') if loaded.get('format') == 1 else None
-    for name in ADOPTED if saved else ():
+    for name in ADOPTED + hooks.adopted if saved else ():
         if name in saved and name not in args.explicit:
             setattr(args, name, saved[name])
+    if saved and args.resume and args.num_classes is None and saved['num_classes'] != len(loaded['classes']):
+        args.num_classes = saved['num_classes']       # it was chosen for the run, not counted in the data
     return loaded
 
 
 def settle_sizes(args, device, ranks):
-    """Fills in what depends on the machine: workers, batch, a CPU's steps, learning rate. -> lines to say about it."""
-    notes = []
+    """Fills in what depends on the machine: workers, batch, a CPU's steps, learning rate."""
     if args.workers is None:
         share = (os.cpu_count() or 1) // ranks.local_world
         args.workers = min(8, share if device.kind != 'cpu' or share == 0 else max(1, share // 2))
@@ -108,13 +109,12 @@ def settle_sizes(args, device, ranks):
                             % (args.batch_size, ranks.local_world))
         args.batch_size //= ranks.local_world
     if args.case == 'performance' and device.kind == 'cpu':
-        notes.append(make_do(args, ranks))
+        args.notes.append(make_do(args, ranks))
     if args.validation_batch_size is None:
         args.validation_batch_size = args.batch_size
     if args.lr is None or args.lr_scaled:
         base = args.lr_base if args.lr is None else args.lr
         args.lr = base * args.batch_size * ranks.world / args.lr_base_size
-    return notes
 
 
 def make_do(args, ranks):
@@ -163,10 +163,11 @@ class Run:
     def build_model(self, loaded):
         """self.model: on the device, with the checkpoint's weights where one is given."""
         args = self.args
-        extra = dict(self.hooks.model_options(args), **({'drop_rate': args.drop} if args.drop else {}))
+        wanted = {'num_classes': args.num_classes, 'img_size': args.img_size, 'drop_path': args.drop_path}
+        wanted.update({'drop_rate': args.drop} if args.drop else {})
+        wanted.update(self.hooks.model_options(args))
         try:
-            model = self.hooks.create_model(args.model, num_classes=args.num_classes, img_size=args.img_size,
-                                            drop_path=args.drop_path, **extra)
+            model = self.hooks.create_model(args.model, **wanted)
         except ValueError as e:
             raise UserError('--model: %s' % e)
         if loaded is not None:
@@ -270,19 +271,19 @@ class Run:
 
     # ---- saying
 
-    def introduce(self, notes):
+    def introduce(self):
         """What this run is, before it begins."""
         args, ranks = self.args, self.ranks
-        settings = {k: v for k, v in sorted(vars(args).items()) if k != 'explicit'}
+        settings = {k: v for k, v in sorted(vars(args).items()) if k not in ('explicit', 'notes')}
         batch = args.batch_size * (ranks.local_world if args.batch_per_node else 1)    # as the command line counts
         self.log.event('run', network=args.network, case=args.case, model=args.model, ranks=ranks.world,
                        batch_size=batch, device=self.accelerator.name, device_kind=self.accelerator.kind,
-                       precision=self.precision.words, environment=environment(self.accelerator), args=settings)
+                       precision=self.precision.words, summary_also=args.summary_also, environment=environment(self.accelerator), args=settings)
         parameters = sum(p.numel() for p in self.model.parameters())
         self.log.say('%s: %s, %.2f M parameters, %d classes, %d pixels; %d x %s (%s); %s.' % (
             args.case, args.model, parameters / 1e6, args.num_classes, args.img_size, ranks.world, self.accelerator.kind,
             self.accelerator.name, self.precision.words))
-        for note in notes:
+        for note in args.notes:
             self.log.say(note)
         if args.case != 'eval':
             self.log.say('%d training images, %d steps of %d images an epoch, %d epochs, lr %.3g, %d workers a rank.' % (
@@ -375,7 +376,7 @@ class Run:
         checkpoint.save(self.state(epoch, step), path)
 
     def state(self, epoch, step):
-        args = {k: list(v) if isinstance(v, (list, tuple)) else v for k, v in vars(self.args).items() if k != 'explicit'}
+        args = {k: list(v) if isinstance(v, (list, tuple)) else v for k, v in vars(self.args).items() if k not in ('explicit', 'notes')}
         return {'format': 1, 'arch': self.args.model, 'epoch': epoch, 'step': step,
                 'global_batch': self.args.batch_size * self.ranks.world, 'state_dict': self.model.state_dict(),
                 'state_dict_ema': self.ema.module.state_dict() if self.ema is not None else None,

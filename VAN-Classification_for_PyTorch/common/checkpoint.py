@@ -6,8 +6,8 @@ A file holds tensors, numbers, strings, lists and dicts only: {'format': 1, 'arc
 """
 import os
 import pickle
+import re
 import time
-import zipfile
 
 import torch
 
@@ -54,17 +54,30 @@ def load(path):
         raise UserError('checkpoint %s %s; give the path of a .pth file'
                         % (path, 'is not a file' if os.path.exists(path) else 'does not exist'))
     try:
-        loaded = load_plain(path)
+        loaded = load_safetensors(path) if path.endswith('.safetensors') else load_plain(path)
     except pickle.UnpicklingError as e:
-        if 'weights_only' in str(e).lower() or 'Unsupported' in str(e):
-            raise UserError('checkpoint %s holds Python objects besides weights, which are not loaded because they can run '
-                            'code; save its state_dict alone on the machine that wrote it' % path)
-        raise damaged(path, e)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as e:
+        named = re.search(r'GLOBAL ([\w.]+)', str(e))
+        if named is None:
+            raise damaged(path, e)
+        raise UserError('checkpoint %s names a Python object, %s, which is not loaded because it could run code (a file that is '
+                        'cut short can look so too); save its state_dict alone on the machine that wrote it, or copy it again'
+                        % (path, named.group(1)))
+    except UserError:
+        raise
+    except Exception as e:     # whatever a pickle, a zip file or a damaged header can raise
         raise damaged(path, e)
     if not isinstance(loaded, dict):
         raise UserError('checkpoint %s holds a %s, not a dict of weights' % (path, type(loaded).__name__))
     return loaded
+
+
+def load_safetensors(path):
+    try:
+        from safetensors.torch import load_file
+    except ImportError as e:
+        raise UserError('checkpoint %s needs the package safetensors, which cannot be imported (%s): pip install safetensors'
+                        % (path, e))
+    return load_file(path)
 
 
 def damaged(path, error):

@@ -10,6 +10,8 @@ class Hooks:
     patch(model, accelerator) -> [a line per change], called where the device is an NPU.
     """
 
+    adopted = ()     # options that an evaluation or a continued run takes over from the checkpoint, beside trainer.ADOPTED
+
     def __init__(self, create_model, patch):
         self.create_model, self.patch = create_model, patch
 
@@ -17,10 +19,10 @@ class Hooks:
         """Further options of this folder."""
 
     def settle(self, args):
-        """Called once the command line is read and before anything else: checks and changes args."""
+        """Called once the command line is read and before anything else: checks and changes args, adds to args.notes."""
 
     def model_options(self, args):
-        """-> further keywords for create_model."""
+        """-> further keywords for create_model, or others than the command line's; args.model may be a checkpoint's."""
         return {}
 
     def schedule(self, args, optimizer, steps):

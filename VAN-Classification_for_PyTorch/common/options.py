@@ -33,6 +33,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, '%s %s; `python %s --help` lists the options\n' % (MARK, message, self.prog))
 
 
+class Side(argparse.Action):
+    """[224] or [3, 224, 224] -> 224; images are square."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if len(values) not in (1, 3) or values[-1] != values[-min(2, len(values))]:
+            parser.error('%s %s: one number, or 3 and the side twice, is understood' % (option_string, ' '.join(map(str, values))))
+        setattr(namespace, self.dest, values[-1])
+
+
 def dashes(argument):
     """--batch_size=a_b -> --batch-size=a_b"""
     name, equals, value = argument.partition('=')
@@ -124,7 +133,9 @@ def add_device(parser):
 def add_model(parser):
     option = parser.add_argument_group('model').add_argument
     option('--model', metavar='NAME', help='which model')
-    option('--img-size', '--input-size', type=positive, default=224, metavar='N', help='pixels per side')
+    option('--img-size', type=positive, default=224, metavar='N', help='pixels per side')
+    option('--input-size', type=positive, nargs='+', action=Side, dest='img_size', default=224, metavar='N',
+           help='as --img-size; also as timm has it, 3 224 224')
     option('--num-classes', '--nb-classes', type=positive, default=None, metavar='N', help='default: as many as the data has')
     option('--drop', type=amount, default=0., metavar='P', help='dropout')
     option('--drop-path', type=amount, default=None, metavar='P', help='stochastic depth (default: the model\'s own)')
@@ -214,10 +225,11 @@ def parse(description, recipe, argv=None, add_options=None):
     """-> the options of this run, as a Namespace.
 
     recipe: {dest: value}, and under the key 'cases' {case: {dest: value}} for what a case changes; 'network' is the folder's
-    name, 'batch_per_node' says that --batch-size counts the images of all processes of a machine.
+    name, 'batch_per_node' says that --batch-size counts the images of all processes of a machine, and 'summary_also' is
+    {key of the summary: field of log_parser's result} for keys that only this folder has.
     `explicit` in the result is the set of dests that stand on the command line.
     """
-    base = dict({'network': 'unknown', 'batch_per_node': False}, **{k: v for k, v in recipe.items() if k != 'cases'})
+    base = dict({'network': 'unknown', 'batch_per_node': False, 'summary_also': None}, **{k: v for k, v in recipe.items() if k != 'cases'})
     case = _first_pass(build(description, base, add_options).parse_known_args(argv)[0])
     defaults = dict(base, **CASES[case])
     defaults.update(recipe.get('cases', {}).get(case, {}))
@@ -242,7 +254,10 @@ def explicit(parser, argv):
 
 
 def finish(args):
-    """Checks what concerns more than one option."""
+    """Checks what concerns more than one option. args.notes: lines that the run begins with."""
+    args.notes = []
+    if 'lr_base' in args.explicit and 'lr' not in args.explicit:
+        args.lr = None
     if args.data_path and args.data and args.data != args.data_path:
         raise UserError('the data set is given twice, as %s and as --data-path %s; give one' % (args.data, args.data_path))
     args.data_path = args.data_path or args.data

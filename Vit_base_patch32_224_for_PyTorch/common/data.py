@@ -221,7 +221,7 @@ def transform_of(args, training):
                                 interpolation=args.interpolation)
     return create_transform(
         args.img_size, is_training=True, use_prefetcher=True, scale=args.scale, ratio=args.ratio, hflip=args.hflip,
-        vflip=args.vflip, color_jitter=args.color_jitter, auto_augment=args.aa, interpolation=args.train_interpolation,
+        vflip=args.vflip, color_jitter=args.color_jitter or None, auto_augment=args.aa, interpolation=args.train_interpolation,
         mean=args.mean)
 
 

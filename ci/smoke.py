@@ -1,0 +1,247 @@
+#!/usr/bin/env python3
+"""Runs every script of every folder for real, at small sizes, and judges what it prints and writes by the contract.
+
+    python ci/smoke.py                                         all scripts of all folders on the CPU
+    python ci/smoke.py --folders VAN Twins --scripts eval      those whose names contain a word
+    python ci/smoke.py --device cuda --jobs 2 --out DIR        another device, two folders at a time, logs kept in DIR
+
+Each folder is copied alone to an empty directory and called in the three ways a user has: from the folder, from its test/,
+and by absolute path. Prints a table; writes smoke.json and every run's output to --out. Exit 1 when a row is red; one
+failing script never stops the others.
+"""
+import argparse
+import concurrent.futures
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+
+# the smallest model of each family; --batch-size of a run with eight ranks and of one
+FOLDERS = {
+    'ConvMixer_for_PyTorch': ('convmixer_64_2_ks5_p4', 4, 16),
+    'SPACH_for_PyTorch': ('spach_ms_xxs_patch4_224_conv', 4, 16),
+    'Vit_base_patch32_224_for_PyTorch': ('vit_tiny_patch16_224', 32, 16),      # counts the images of all ranks
+    'Twins-PCPVT-S_for_PyTorch': ('pcpvt_small_v0', 4, 16),
+    'VAN-Classification_for_PyTorch': ('van_b0', 4, 16),
+}
+# in this order: later ones use the checkpoint of full_8p
+SCRIPTS = ('full_8p', 'full_1p', 'performance_1p', 'performance_8p', 'eval_1p', 'eval_8p', 'finetune_1p')
+CASES = {'full': 'acc', 'performance': 'perf', 'eval': 'eval', 'finetune': 'finetune'}
+SUMMARY_KEYS = ['Network', 'RankSize', 'BatchSize', 'DeviceType', 'CaseName', 'ActualFPS', 'TrainingTime', 'TrainAccuracy',
+                'ActualLoss', 'E2ETrainingTime']
+NUMBER = re.compile(r'\d+(\.\d+)?$')
+
+
+# ---- running
+
+class Result:
+    """One run of a script. code: exit status, None after a time-out; text: stdout and stderr; out: its output folder."""
+
+    def __init__(self, code, text, seconds, out):
+        self.code, self.text, self.seconds, self.out = code, text, seconds, Path(out)
+
+    @property
+    def lines(self):
+        return self.text.splitlines()
+
+    @property
+    def summary(self):
+        """{Key: text} of the newest <CaseName>.log."""
+        paths = sorted(self.out.glob('*_bs*_*p_*.log'), key=os.path.getmtime)
+        return dict(line.split(' = ', 1) for line in paths[-1].read_text().splitlines()) if paths else {}
+
+
+def environment(python, **more):
+    """A user's environment: nothing of this repository on the path."""
+    ours = ('PYTHONPATH', 'ASCEND_DEVICE_ID', 'RANK_SIZE', 'NPROC_PER_NODE', 'MASTER_PORT')
+    env = {k: v for k, v in os.environ.items() if k not in ours}
+    return dict(env, PYTHON=str(python), OMP_WAIT_POLICY='PASSIVE', **more)
+
+
+def start(script, *arguments, python=sys.executable, cwd=None, **env):
+    """Starts a script of a folder in a process group of its own. -> subprocess.Popen"""
+    return subprocess.Popen(['bash', str(script), *map(str, arguments)], cwd=cwd, env=environment(python, **env), text=True,
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def run(script, *arguments, out=None, cwd=None, timeout=300, **env):
+    """Runs a script of a folder to its end, or kills all of it after timeout seconds. -> Result
+
+    out: its output folder, the script's default where None.
+    """
+    if out is not None:
+        arguments += ('--output_dir=%s' % out,)
+    begun = time.monotonic()
+    process = start(script, *arguments, cwd=cwd, **env)
+    try:
+        code = (process.communicate(timeout=timeout), process.returncode)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        code = (process.communicate(), None)
+    (text, _), code = code
+    out = out or Path(cwd or '.', script).resolve().parent / 'output' / env.get('ASCEND_DEVICE_ID', '0')
+    return Result(code, text, time.monotonic() - begun, out)
+
+
+def copy_alone(name, target):
+    """A folder, as an engineer copies it to a server. -> its path"""
+    return Path(shutil.copytree(TOP / name, Path(target) / name, ignore=shutil.ignore_patterns('__pycache__', 'output')))
+
+
+def make_digits(root, per_class=20):
+    """A small part of the digits; its 93 validation images are no multiple of 8. -> root"""
+    whole = root.parent / (root.name + ' whole')
+    subprocess.run([sys.executable, TOP / 'ci' / 'make_dataset.py', 'digits', whole, '--size', '32'], check=True,
+                   stdout=subprocess.DEVNULL)
+    for split in ('train', 'val'):
+        for folder in sorted((whole / split).iterdir()):
+            count = per_class if split == 'train' else 10 if folder.name < '3' else 9
+            (root / split / folder.name).mkdir(parents=True)
+            for image in sorted(folder.iterdir())[:count]:
+                shutil.copy(image, root / split / folder.name)
+    shutil.rmtree(whole)
+    return root
+
+
+# ---- judging
+
+def judge(result, network, script, batch=None):
+    """What the contract wants of a run that ended well. -> list of what is wrong, empty when nothing is.
+
+    script: such as full_8p; batch: the BatchSize that its summary must show, None for any.
+    """
+    if result.code != 0:
+        last = result.lines[-1] if result.lines else 'no output'
+        return ['time-out' if result.code is None else 'exit %d: %s' % (result.code, last)]
+    case, ranks = script.split('_')
+    summary = result.summary
+    checks = [
+        (list(summary)[:10] == SUMMARY_KEYS, 'the summary has the keys %s' % list(summary)),
+        (summary.get('Network') == network, 'Network is %s' % summary.get('Network')),
+        (summary.get('RankSize') == ranks[:-1], 'RankSize is %s' % summary.get('RankSize')),
+        (batch is None or summary.get('BatchSize') == str(batch), 'BatchSize is %s' % summary.get('BatchSize')),
+        (summary.get('CaseName') == '%s_bs%s_%s_%s' % (network, summary.get('BatchSize'), ranks, CASES[case]),
+         'CaseName is %s' % summary.get('CaseName')),
+        (summary.get('Status') == 'OK', 'Status is %s' % summary.get('Status')),
+        (summary.get('ActualFPS') != 'N/A' or 'FPSReason' in summary, 'no FPS and no reason'),
+    ]
+    wanted = ['TrainAccuracy', 'ActualLoss', 'E2ETrainingTime'] + (['ActualAccuracy', 'E2EEvalTime'] if case == 'eval' else [])
+    checks += [(NUMBER.match(summary.get(key, '')), '%s is %s' % (key, summary.get(key))) for key in wanted]
+    checks += [(result.lines[-4:] == final_lines(summary), 'the last lines are %s' % result.lines[-4:])]
+    checks += [((result.out / name).is_file(), 'there is no %s' % name) for name in files(case, summary)]
+    checks += [(re.search(r'^ \* Acc@1 [\d.]+ Acc@5 [\d.]+', result.text, re.M), 'no line with * Acc@1'),
+               (case == 'eval' or re.search(r'Loss: [\d.]+ .*FPS: [\d.]+', result.text), 'no line with Loss: and FPS:')]
+    return [wrong for holds, wrong in checks if not holds]
+
+
+def final_lines(summary):
+    return ['------------------ Final result ------------------',
+            'Final Performance images/sec : %s' % summary.get('ActualFPS'),
+            'Final Train Accuracy : %s' % summary.get('TrainAccuracy'),
+            'E2E Training Duration sec : %s' % summary.get('E2ETrainingTime')]
+
+
+def files(case, summary):
+    """What a run of a case leaves beside its summary."""
+    if case == 'eval':
+        return ['eval_0.log', 'metrics.jsonl', 'result.json']
+    return ['train_0.log', 'train_%s_loss.txt' % summary.get('CaseName'), 'metrics.jsonl', 'result.json', 'checkpoint.pth',
+            'model_best.pth']
+
+
+# ---- the table
+
+def arguments_of(name, script, data, checkpoint, device):
+    """The command line of one row: (positional and options), sizes small enough for seconds."""
+    model, batch8, batch1 = FOLDERS[name]
+    case, ranks = script.split('_')
+    words = ['--data_path=%s' % data]
+    if case == 'eval':
+        words = [data, checkpoint] if ranks == '8p' else words + ['--resume=%s' % checkpoint]
+    if case == 'finetune':
+        words.append('--finetune_pth=%s' % checkpoint)
+    words += ['--device=%s' % device, '--workers', '0', '--batch-size=%d' % (batch8 if ranks == '8p' else batch1)]
+    if case != 'eval':
+        words += ['--model', model, '--img-size', '32', '--max-steps=3', '--print-freq=1']
+    return words + (['--epochs=2'] if case == 'full' else [])
+
+
+def run_folder(name, scripts, args, data):
+    """All rows of one folder, one after the other."""
+    folder = copy_alone(name, args.out / 'folders')
+    checkpoint = args.out / 'results' / name / 'full_8p' / 'checkpoint.pth'
+    rows = []
+    for number, script in enumerate(scripts):
+        path = folder / 'test' / ('train_%s.sh' % script)
+        cwd, called = ((folder, Path('test', path.name)), (folder / 'test', path.name), (args.out, path))[number % 3]
+        out = args.out / 'results' / name / script
+        result = run(called, *arguments_of(name, script, data, checkpoint, args.device), out=out, cwd=cwd,
+                     timeout=args.timeout, python=args.python)
+        (args.out / 'results' / name / (script + '.txt')).write_text(result.text)
+        batch = FOLDERS[name][1 if script.endswith('8p') else 2]
+        rows.append(dict(folder=name, script=script, seconds=round(result.seconds, 1), fps=result.summary.get('ActualFPS'),
+                         acc=result.summary.get('TrainAccuracy'), problems=judge(result, name, script, batch)))
+        print(line(rows[-1]), flush=True)
+    return rows + same_accuracy(name, rows)
+
+
+def same_accuracy(name, rows):
+    """A row for what the evaluations must agree on, where all three were run."""
+    acc = {row['script']: row['acc'] for row in rows if row['script'] in ('full_8p', 'eval_1p', 'eval_8p')}
+    if len(acc) < 3 or len(set(acc.values())) == 1:
+        return []
+    row = dict(folder=name, script='(accuracies)', seconds=0., fps=None, acc=None, problems=['they differ: %s' % acc])
+    print(line(row), flush=True)
+    return [row]
+
+
+def line(row):
+    return '%-34s %-15s %7s s %10s img/s %8s %%  %s' % (row['folder'], row['script'], row['seconds'], row['fps'], row['acc'],
+                                                       '; '.join(row['problems']) or 'ok')
+
+
+def chosen(words, names):
+    """The names that contain one of the words; all where there are none."""
+    found = [name for name in names if not words or any(word in name for word in words)]
+    if not found:
+        sys.exit('nothing is called %s; there are: %s' % (' or '.join(words), ', '.join(names)))
+    return found
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--device', default='cpu', help='as of the scripts (default: cpu)')
+    parser.add_argument('--folders', nargs='+', metavar='WORD', help='only folders whose name contains one of these')
+    parser.add_argument('--scripts', nargs='+', metavar='WORD', help='only scripts whose name contains one of these')
+    parser.add_argument('--jobs', type=int, default=1, help='folders at a time')
+    parser.add_argument('--timeout', type=float, default=300, help='seconds a script may take')
+    parser.add_argument('--python', default=sys.executable, help='the interpreter that runs the scripts')
+    parser.add_argument('--out', type=Path, help='where everything is kept (default: a temporary folder, removed when all is well)')
+    args = parser.parse_args(argv)
+    keep = args.out is not None
+    args.out = Path(args.out or tempfile.mkdtemp(prefix='smoke ')).resolve()
+    args.out.mkdir(parents=True, exist_ok=True)
+    data = make_digits(args.out / 'hand written digits')
+    scripts = {name: [s for s in chosen(args.scripts, SCRIPTS) if (TOP / name / 'test' / ('train_%s.sh' % s)).is_file()]
+               for name in chosen(args.folders, list(FOLDERS))}
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        rows = sum(pool.map(lambda name: run_folder(name, scripts[name], args, data), scripts), [])
+    red = [row for row in rows if row['problems']]
+    (args.out / 'smoke.json').write_text(json.dumps(rows, indent=1))
+    print('%d of %d rows are green, %.0f s of scripts%s' % (len(rows) - len(red), len(rows), sum(row['seconds'] for row in rows),
+                                                            '; see %s' % args.out if red or keep else ''))
+    if not keep and not red:
+        shutil.rmtree(args.out)
+    return 1 if red else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

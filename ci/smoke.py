@@ -171,7 +171,7 @@ def arguments_of(name, script, data, checkpoint, device):
     words += ['--device=%s' % device, '--workers', '0', '--batch-size=%d' % (batch8 if ranks == '8p' else batch1)]
     if case != 'eval':
         words += ['--model', model, '--img-size', '32', '--max-steps=3', '--print-freq=1']
-    return words + (['--epochs=2'] if case == 'full' else [])
+    return words + (['--epochs=2'] if case in ('full', 'finetune') else [])
 
 
 def run_folder(name, scripts, args, data):

@@ -1,6 +1,8 @@
 """What a user can put right: one sentence, no traceback."""
+import os
 import signal
 import sys
+import time
 
 MARK = '[Error]'  # begins the sentence; the launch script and the log parser look for it
 
@@ -37,6 +39,12 @@ def explain(error):
 
 
 def report(error):
-    """Prints the sentence as the last thing on stderr."""
+    """Prints the sentence as the last thing on stderr.
+
+    All ranks tend to make the same mistake: rank 0 says it once and torchrun stops the others while they wait here; a rank
+    that errs alone speaks up after that.
+    """
+    if os.environ.get('RANK', '0') != '0':
+        time.sleep(5)
     sys.stdout.flush()
     print('%s %s' % (MARK, ' '.join(str(error).split())), file=sys.stderr, flush=True)

@@ -27,7 +27,7 @@ def assert_fails(result, *words):
     assert last.startswith('[Error] ') and all(word in last for word in words), result.text
     assert 'Traceback' not in result.text, result.text
     assert result.seconds < 60
-    assert result.summary.get('Status', 'FAILED') == 'FAILED'
+    assert result.summary['Status'] == 'FAILED' and result.summary['Reason'] in last
     assert not any(result.summary[key] != 'N/A' for key in ('ActualFPS', 'TrainAccuracy') if key in result.summary)
     assert not list(result.out.glob('train_*_loss.txt'))
 
@@ -101,9 +101,11 @@ def test_no_data_path(folder):
     assert not result.out.exists()
 
 
-def test_eight_ranks_say_it_once(folder, data, tmp_path):
-    result = run(folder / 'test' / 'train_full_8p.sh', '--data_path', lose_class_in_val(data), *TRAIN, out=tmp_path / 'out')
-    assert_fails(result, 'val lacks the class 7')
+@pytest.mark.parametrize('damage, arguments, words', [(lose_class_in_val, [], 'val lacks the class 7'),
+                                                      (damage_nothing, ['--no-such-option'], '--no-such-option')], ids=['data', 'option'])
+def test_eight_ranks_say_it_once(folder, data, tmp_path, damage, arguments, words):
+    result = run(folder / 'test' / 'train_full_8p.sh', '--data_path', damage(data), *TRAIN, *arguments, out=tmp_path / 'out')
+    assert_fails(result, words)
     assert sum('[Error]' in line for line in result.lines) == 2      # when it happens, and as the last line
 
 
@@ -248,7 +250,7 @@ def test_a_rank_that_dies_takes_the_others_down(folder, few_digits, tmp_path):
     begun = time.monotonic()
     os.kill(ranks[1], signal.SIGKILL)
     text = process.communicate(timeout=60)[0]
-    assert process.returncode not in (0, None) and time.monotonic() - begun < 20
+    assert process.returncode not in (0, None) and time.monotonic() - begun < 45
     assert text.splitlines()[-1].startswith('[Error]') and not ranks_of(tmp_path / 'out'), text
 
 

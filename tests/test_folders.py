@@ -1,5 +1,6 @@
 """The other four folders: upstream's checkpoints, and the same mistakes as in test_faults.py, each through its own scripts."""
 import argparse
+import shutil
 
 import pytest
 import smoke
@@ -55,8 +56,13 @@ def test_upstreams_checkpoint_is_fine_tuned_to_other_classes(case, data, tmp_pat
     assert smoke.judge(result, case.name, 'full_1p', 16) == [] and 'made anew: ' in result.text, result.text
 
 
-def test_mistakes(case, few_digits, tmp_path):
+def test_mistakes(case, few_digits, data, tmp_path):
     """One sentence each, through the folder's own scripts."""
+    for image in (data / 'train' / '4').iterdir():
+        image.unlink()
+    lacking = tmp_path / 'lacking'
+    shutil.copytree(few_digits, lacking)
+    shutil.rmtree(lacking / 'val' / '7')
     cut = tmp_path / 'cut.pth'
     cut.write_bytes(case.checkpoint.read_bytes()[:case.checkpoint.stat().st_size // 2])
     full, evaluate = case.test / 'train_full_1p.sh', case.test / 'train_eval_1p.sh'
@@ -64,6 +70,10 @@ def test_mistakes(case, few_digits, tmp_path):
     for number, (script, arguments, words) in enumerate([
             (full, ['--data_path=%s' % (few_digits / 'no')] + small, ['does not exist']),
             (full, ['--data_path=%s' % (few_digits / 'train')] + small, ['is one split', 'give its root']),
+            (full, ['--data_path=%s' % lacking] + small, ['val lacks the class 7']),
+            (full, ['--data_path=%s' % data] + small, ['train/4 holds no image']),
+            (full, ['--data_path=%s' % few_digits] + small + ['--device=cuda'], ['--device cuda']),
+            (full, ['--data_path=%s' % few_digits] + small + ['--device=npu'], ['--device npu', 'CANN']),
             (full, ['--data_path=%s' % few_digits, '--model=resnet50'] + ARGUMENTS, ["unknown model 'resnet50'", case.small[:6]]),
             (full, ['--data_path=%s' % few_digits] + small + ['--batch-size=1000'], ['larger than the training set']),
             (evaluate, [few_digits, cut] + small, ['cut short']),
@@ -71,6 +81,23 @@ def test_mistakes(case, few_digits, tmp_path):
         assert_fails(run(script, *arguments, out=tmp_path / str(number)), *words)
     result = run(full)
     assert (result.code, result.lines) == (1, ['[Error] para "data_path" must be confing'])
+
+
+def test_spach_averages_weights_and_keeps_its_names(few_digits, tmp_path):
+    """The average is updated, evaluated and saved; the summary has AvgFPS, MinLoss, MaxAccuracy."""
+    import torch
+    test = smoke.copy_alone(SPACH, tmp_path) / 'test'
+    result = run(test / 'train_full_1p.sh', '--data_path', few_digits, '--model', MODELS[SPACH][0], *ARGUMENTS, '--epochs=2',
+                 '--lr=1', '--model-ema-decay=.5', '--print-freq=1', out=tmp_path / 'out')
+    assert smoke.judge(result, SPACH, 'full_1p', 16) == [], result.text
+    summary = result.summary
+    assert smoke.NUMBER.match(summary['EmaAccuracy']) and result.text.count('averaged weights') == 2
+    assert (summary['AvgFPS'], summary['MaxAccuracy']) == (summary['ActualFPS'], summary['BestAccuracy'])
+    losses = next((tmp_path / 'out').glob('train_*_loss.txt')).read_text().split()
+    assert float(summary['MinLoss']) == pytest.approx(min(map(float, losses)), abs=1e-4)
+    saved = torch.load(str(tmp_path / 'out' / 'checkpoint.pth'))
+    gaps = [(saved['state_dict_ema'][k] - v).abs().max().item() for k, v in saved['state_dict'].items() if v.is_floating_point()]
+    assert 0 < max(gaps) < 1
 
 
 def test_vit_takes_weights_of_another_size_and_format(few_digits, tmp_path):

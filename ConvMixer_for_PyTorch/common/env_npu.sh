@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets the Ascend environment. Sourced by launch.sh with the wanted device as $1; does nothing for cuda and cpu.
-# Without CANN: silence for auto (another device will do), one sentence and status 1 for npu.
+# Without CANN: silence for auto (another device will do); for npu a sentence in $cann_missing and status 1.
 
 find_cann() {
     local info=/etc/Ascend/ascend_cann_install.info installed='' place
@@ -23,7 +23,8 @@ case ${1:-auto} in
             export HCCL_CONNECT_TIMEOUT=${HCCL_CONNECT_TIMEOUT:-600}         # seconds; ranks may load data first
             export ASCEND_GLOBAL_LOG_LEVEL=${ASCEND_GLOBAL_LOG_LEVEL:-3}     # errors only
         elif [[ ${1:-auto} == npu* && -z ${ASCEND_HOME_PATH:-} ]]; then
-            echo '[Error] --device npu: no CANN toolkit was found (/etc/Ascend/ascend_cann_install.info, ASCEND_HOME_PATH, /usr/local/Ascend); install CANN or choose --device cuda or cpu' >&2
+            cann_missing='--device npu: no CANN toolkit was found (/etc/Ascend/ascend_cann_install.info, ASCEND_HOME_PATH, '
+            cann_missing+='/usr/local/Ascend); install CANN or choose --device cuda or cpu'
             return 1
         fi ;;
 esac

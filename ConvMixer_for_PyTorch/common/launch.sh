@@ -15,7 +15,15 @@ case_=$1 ranks=$2
 shift 2
 started=$SECONDS
 
-fail() { echo "[Error] $*" >&2; exit 1; }
+begun=''
+fail() {     # once the output folder is known, a failure leaves its FAILED summary there
+    echo "[Error] $*" >&2
+    if [[ -n $begun ]]; then
+        echo "[Error] $*" >> "$output/$log_name"
+        finish 1 > /dev/null || true
+    fi
+    exit 1
+}
 
 # ---- arguments: what the shell needs is noted, everything else goes to train.py as it came
 data_path='' checkpoint='' output='' device=auto device_id=${ASCEND_DEVICE_ID:-} nproc='' bind='' help='' pass=()
@@ -43,9 +51,12 @@ done
 
 python=${PYTHON:-$(command -v python3 || command -v python || true)}
 [[ -n $python ]] || fail 'no python3 on the PATH; activate the environment that the requirements were installed in'
-"$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' ||
-    fail "torch is not installed for $python: pip install -r $folder/requirements.txt"
+need_torch() {
+    "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' ||
+        fail "torch is not installed for $python: pip install -r $folder/requirements.txt"
+}
 if [[ -n $help ]]; then
+    need_torch
     sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exec "$python" "$folder/train.py" --help
 fi
@@ -71,17 +82,24 @@ output=$(cd "$output" && pwd -P)
 prefix=train; [[ $case_ == eval ]] && prefix=eval
 log_name=${prefix}_${device_id:-0}.log
 log() { (cd "$folder" && "$python" -m common.run_log "$@" --folder "$output" --log-name "$log_name" --case "$case_"); }
+finish() {   # CODE: writes the summary and prints the last lines
+    log finish --network "$(basename "$folder")" --ranks "$world" --code "$1" --seconds "$((SECONDS - started))"
+}
+log begin || exit 1
+begun=1
 
 # ---- environment
 export TORCH_DEVICE_BACKEND_AUTOLOAD=${TORCH_DEVICE_BACKEND_AUTOLOAD:-0}   # accelerator.py imports torch_npu itself
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}                           # ranks and workers share the cores
 if ((nproc > 1)); then
     cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+    export LOCAL_WORLD_SIZE=$nproc     # torch < 1.9 does not tell the ranks
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}
 fi
 if [[ ${etp_running_flag:-} != true ]]; then
-    source "$folder/common/env_npu.sh" "$device" || exit 1
+    source "$folder/common/env_npu.sh" "$device" || fail "$cann_missing"
 fi
+need_torch
 
 free_port() { "$python" -c 'import socket, sys
 def port(number):
@@ -112,7 +130,6 @@ fi
 command+=("$folder/train.py" "--case=$case_" "--data-path=$data_path" "--output-dir=$output" ${pass[@]+"${pass[@]}"})
 
 # ---- run: everything that any rank says goes to the log and on to the terminal; signals go to the trainer
-log begin || exit 1
 pipe=$(mktemp -d)
 mkfifo "$pipe/fifo"
 (trap '' INT TERM HUP; exec tee -a "$output/$log_name" < "$pipe/fifo") &
@@ -137,5 +154,5 @@ if ((node_rank > 0)); then
     echo "The results of the run are on the machine with NODE_RANK=0."
     exit "$code"
 fi
-log finish --network "$(basename "$folder")" --ranks "$world" --code "$code" --seconds "$((SECONDS - started))" || code=$?
+finish "$code" || code=$?
 exit "$code"

@@ -6,7 +6,7 @@ A dash and an underscore inside an option's name mean the same (--batch_size is 
 import argparse
 import sys
 
-from common.errors import MARK, UserError
+from common.errors import UserError, report
 
 # What a case changes, whatever the model. full: the recipe as it is.
 CASES = {
@@ -30,7 +30,8 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args([dashes(a) for a in args], namespace)
 
     def error(self, message):
-        self.exit(2, '%s %s; `python %s --help` lists the options\n' % (MARK, message, self.prog))
+        report('%s; `python %s --help` lists the options' % (message, self.prog))
+        self.exit(2)
 
 
 class Side(argparse.Action):

@@ -5,7 +5,6 @@ or a hook; no model's name stands here.
 """
 import contextlib
 import os
-import time
 
 import torch
 import torch.distributed as dist
@@ -31,7 +30,6 @@ def main(description, recipe, hooks, argv=None):
 
     recipe: see options.parse; hooks: see hooks.py.
     """
-    ranks = None
     try:
         args = options.parse(description, recipe, argv, hooks.add_options)
         hooks.settle(args)
@@ -46,8 +44,6 @@ def main(description, recipe, hooks, argv=None):
         error = e if isinstance(e, UserError) else explain(e)
         if error is None:
             raise
-        if ranks is not None and not ranks.primary:
-            time.sleep(5)     # rank 0 makes the same mistake and says it once; a rank that errs alone speaks up after that
         report(error)
         code = 1
     # only now, with loaders and DistributedDataParallel gone: tearing gloo down around them can hang

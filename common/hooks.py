@@ -28,8 +28,8 @@ class Hooks:
     def schedule(self, args, optimizer, steps):
         """-> (schedule, number of epochs) for an epoch of `steps` steps.
 
-        A schedule has step(epoch, metric), called before an epoch, and step_update(updates), called before the first step
-        and after each; both set the learning rates of optimizer.param_groups. By default timm's.
+        A schedule has step(epoch, metric), called before every epoch but 0, and step_update(updates), called before the first
+        step of an epoch and after each step; both set the learning rates of optimizer.param_groups. By default timm's.
         """
         schedule, epochs = create_scheduler(args, optimizer)
         if schedule is None:

@@ -20,6 +20,15 @@ def trained(folder, few_digits, tmp_path_factory):
     return result.out / 'checkpoint.pth'
 
 
+@pytest.mark.parametrize('arguments, words', [
+    (['--amp'], 'autocast to bfloat16'), (['--amp', '--opt-level=O0'], 'float32.'),
+    (['--sched=plateau', '--lr=1e-3', '--clip-grad=.1', '--clip-mode=value', '--mixup-mode=elem'], 'LR: 1.000e-03'),
+    (['--opt=sgd', '--sched=step', '--decay-epochs=1', '--lr=.1'], 'LR: 1.000e-02')], ids=lambda v: str(v)[:20])
+def test_options_that_change_a_run(folder, few_digits, tmp_path, arguments, words):
+    result = run(folder / 'test' / 'train_full_1p.sh', '--data_path', few_digits, *TRAIN, *arguments, out=tmp_path / 'out')
+    assert result.code == 0 and words in result.text, result.text
+
+
 def assert_fails(result, *words):
     """One sentence that names the cause, as the last thing said; no traceback; no result that looks like a success."""
     assert result.code != 0, result.text
@@ -131,6 +140,12 @@ def test_evaluation_needs_a_checkpoint_of_these_classes(folder, data, trained, t
         (data / split / '9').rename(data / split / 'nine')
     assert_fails(run(folder / 'test' / 'train_eval_1p.sh', data, trained, '--device=cpu', out=tmp_path / 'b'),
                  'was trained on 10 classes')
+
+
+def test_another_optimizer_cannot_go_on(folder, few_digits, trained, tmp_path):
+    result = run(folder / 'test' / 'train_full_1p.sh', '--data_path', few_digits, '--resume', trained, *TRAIN, '--epochs=3',
+                 '--opt=sgd', out=tmp_path / 'out')
+    assert_fails(result, 'was trained with --opt adamw')
 
 
 def test_a_port_in_use_is_left_alone(folder, few_digits, trained, tmp_path):

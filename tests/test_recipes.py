@@ -66,7 +66,6 @@ start = {k: v.clone() for k, v in run.model.state_dict().items()}
 losses = []
 run.log.train = lambda **fields: losses.append(fields['loss'])
 run.meter = throughput.Throughput(device, 0)
-run.schedule.step(0, 0.)
 run.schedule.step_update(0)
 engine.train_one_epoch(run, 0)
 

@@ -251,7 +251,7 @@ class Run:
         if loaded.get('format') != 1 or 'optimizer' not in loaded:
             self.log.say('The checkpoint has weights only in this collection\'s sense: the run begins at epoch 0 with them.')
         else:
-            self.optimizer.load_state_dict(loaded['optimizer'])
+            self.resume_optimizer(loaded)
             self.precision.load_state_dict(loaded.get('scaler'))
             if self.ema is not None and loaded.get('state_dict_ema'):
                 self.ema.module.load_state_dict(loaded['state_dict_ema'])
@@ -264,6 +264,15 @@ class Run:
         if args.start_epoch is not None:
             self.first_epoch, self.first_step = args.start_epoch, 0
         self.saved_over.add(os.path.abspath(args.resume))       # the run's own file: not another run's to be set aside
+
+    def resume_optimizer(self, loaded):
+        """Takes over the moments; the rates are the schedule's."""
+        opt = loaded['args']['opt']
+        if opt != self.args.opt:
+            raise UserError('checkpoint %s was trained with --opt %s and cannot go on with --opt %s; give the same, or begin anew '
+                            'with --finetune' % (self.args.resume, opt, self.args.opt))
+        with blamed('--resume %s (its optimizer)' % self.args.resume):
+            self.optimizer.load_state_dict(loaded['optimizer'])
 
     # ---- saying
 
@@ -305,7 +314,8 @@ class Run:
             self.evaluate(self.epochs - 1)
         for epoch in range(self.first_epoch, self.epochs):
             first_step = self.first_step if epoch == self.first_epoch else 0
-            self.schedule.step(epoch, self.last_acc1)       # the accuracy matters to the plateau schedule alone
+            if epoch:      # timm's schedules set the rates of epoch 0 when they are made
+                self.schedule.step(epoch, self.last_acc1)       # the accuracy matters to the plateau schedule alone
             self.schedule.step_update(epoch * self.steps + first_step)
             signum, step = train_one_epoch(self, epoch, first_step)
             if signum:

@@ -67,6 +67,11 @@ def test_learning_rate_that_is_asked_for_wins():
     assert parse(*DATA, recipe=dict(RECIPE, lr=.01)).lr == .01
 
 
+def test_use_ema_reads_the_average_or_makes_one():
+    assert parse(*DATA, '--use-ema').model_ema and not parse(*DATA, '--use-ema').use_ema
+    assert parse(*DATA, '--eval', '--resume=a', '--use-ema').use_ema and parse(*DATA, '--finetune=a', '--use-ema').use_ema
+
+
 def test_epochs_that_are_given_are_the_whole_run():
     args = parse(*DATA, '--epochs=10')
     assert (args.cooldown_epochs, args.warmup_epochs) == (0, 1)

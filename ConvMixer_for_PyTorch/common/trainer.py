@@ -59,7 +59,7 @@ def run(args, ranks, hooks):
     splits = ('train', 'val')
     if args.case == 'eval' and not os.path.isdir(os.path.join(args.data_path, 'train')):
         splits = ('val',)
-    classes = data.check_root(args.data_path, splits)
+    classes = data.check_root(args.data_path, splits, read=not args.skip_bad_images)
     if args.num_classes is None:
         args.num_classes = len(classes)
     elif args.num_classes < len(classes):
@@ -187,13 +187,12 @@ class Run:
             raise UserError('checkpoint %s was trained on %d classes (%s, ...) and %s has %d (%s, ...); take the data set '
                             'of the training, or --finetune' % (path, len(saved_classes), saved_classes[0], args.data_path,
                                                                  len(self.classes), self.classes[0]))
-        use_ema = args.use_ema and args.case in ('eval', 'finetune')
         try:
-            state, changes = self.hooks.fit_weights(checkpoint.weights(loaded, path, use_ema), model)
+            state, changes = self.hooks.fit_weights(checkpoint.weights(loaded, path, args.use_ema), model)
         except ValueError as e:
             raise UserError('checkpoint %s: %s' % (path, e))
         fresh = checkpoint.load_weights(model, state, path, args.model, new_head=bool(args.finetune))
-        changes += ['averaged weights'] if use_ema else []
+        changes += ['averaged weights'] if args.use_ema else []
         changes += ['made anew: %s' % ', '.join(fresh)] if fresh else []
         self.log.say('; '.join(['Weights from %s' % path] + changes))
 

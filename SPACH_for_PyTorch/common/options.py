@@ -92,7 +92,8 @@ def add_run(parser):
     option('--eval', '--evaluate', '-e', action='store_true', help='evaluate and stop; as --case eval')
     option('--auto-resume', action='store_true', help='continue from <output-dir>/checkpoint.pth where there is one')
     option('--no-auto-resume', action='store_false', dest='auto_resume', help='do not')
-    option('--use-ema', action='store_true', help='evaluate or fine-tune the averaged weights of the checkpoint')
+    option('--use-ema', action='store_true', help='evaluate or fine-tune the averaged weights of the checkpoint; '
+           'otherwise as --model-ema')
     option('--epochs', '--epoch', type=positive, default=300, metavar='N',
            help='length of the run; given, it means exactly so many: no cool-down, and warm-up for a tenth at most, unless '
                 'those are given too')
@@ -279,6 +280,8 @@ def finish(args):
             args.warmup_epochs = min(args.warmup_epochs, args.epochs // 10)
     if str(args.finetune).lower() in ('yes', 'true', '1') and args.resume:     # the ModelZoo's "--finetune yes --resume FILE"
         args.finetune, args.resume = args.resume, None
+    if args.use_ema and args.case != 'eval' and not args.finetune:       # the ModelZoo's word for it
+        args.use_ema, args.model_ema = False, True
     if args.resume and args.finetune:
         raise UserError('--resume continues a run and --finetune begins one; give one of them')
     return args

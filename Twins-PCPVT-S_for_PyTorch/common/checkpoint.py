@@ -27,9 +27,10 @@ def save(state, path):
             f.flush()
             os.fsync(f.fileno())
         os.replace(partial, path)
-    except OSError as e:
+    except (OSError, RuntimeError) as e:      # torch's zip writer covers the disk's error with one of its own
+        disk = e if isinstance(e, OSError) else e.__context__
         raise UserError('the checkpoint %s cannot be written (%s); free space there or choose another --output-dir; '
-                        'an earlier checkpoint of that name is untouched' % (path, e.strerror or e))
+                        'an earlier checkpoint of that name is untouched' % (path, getattr(disk, 'strerror', None) or e))
     finally:
         if os.path.exists(partial):
             os.remove(partial)

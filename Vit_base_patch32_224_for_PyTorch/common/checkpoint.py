@@ -103,31 +103,20 @@ def load_weights(model, state, path, arch, new_head=False):
     """Loads a state dict strictly. -> the names that were left fresh.
 
     new_head: weights of the classifier whose shape differs are left as they are in the model.
-    Raises UserError when the rest does not fit: another model's checkpoint.
+    Raises UserError when the rest does not fit: another model's checkpoint, or another number of classes.
     """
     own = model.state_dict()
-    fresh = []
-    if new_head:
-        classifier = {id(p) for p in model.get_classifier().parameters()}
-        heads = [name for name, p in model.named_parameters() if id(p) in classifier]
-        fresh = [name for name in heads if name in own and (name not in state or state[name].shape != own[name].shape)]
-        state = {key: value for key, value in state.items() if key not in fresh}
-    missing = [k for k in own if k not in state and k not in fresh]
-    extra = [k for k in state if k not in own]
-    shapes = [k for k in state if k in own and state[k].shape != own[k].shape]
-    if missing or extra or shapes:
-        raise UserError(misfit(state, own, missing, extra, shapes, path, arch))
-    model.load_state_dict(state, strict=not fresh)
-    return fresh
-
-
-def misfit(state, own, missing, extra, shapes, path, arch):
-    """The sentence for weights that do not fit the model."""
-    if not missing and not extra:
-        k = shapes[0]
-        return ('checkpoint %s does not fit %s: %s is %s in the file and %s in the model (%d such); --finetune takes the '
-                'weights and makes a new head where the number of classes differs'
-                % (path, arch, k, tuple(state[k].shape), tuple(own[k].shape), len(shapes)))
-    return ('checkpoint %s is of another model than %s: %d of its %d weights are missing in the file and %d are unknown '
-            '(such as %s); name its model with --model'
-            % (path, arch, len(missing), len(own), len(extra), ', '.join((missing + extra)[:2])))
+    classifier = {id(p) for p in model.get_classifier().parameters()}
+    heads = {name for name, p in model.named_parameters() if id(p) in classifier}
+    odd = {name for name in set(own) | set(state)
+           if name not in own or name not in state or state[name].shape != own[name].shape}
+    if odd - heads:
+        raise UserError('checkpoint %s is of another model than %s: of %d weights %d are missing in the file, %d have another shape, '
+                        'and %d are unknown (such as %s); name its model with --model' % (
+                            path, arch, len(own), len(set(own) - set(state)), len(odd & set(own) & set(state)),
+                            len(set(state) - set(own)), min(odd - heads)))
+    if odd and not new_head:
+        raise UserError('checkpoint %s has another number of classes than the %d here (%s differs); --finetune takes its weights '
+                        'and makes a new head' % (path, model.get_classifier().out_features, min(odd)))
+    model.load_state_dict({name: value for name, value in state.items() if name not in odd}, strict=not odd)
+    return [name for name in own if name in odd]

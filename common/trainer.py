@@ -330,7 +330,13 @@ class Run:
 
     def stop_here(self, signum, epoch, step):
         self.save('checkpoint.pth', epoch, step)
-        raise Interrupted(signum, 'at epoch %d, step %d; go on with --resume=%s' % (epoch, step, self.path('checkpoint.pth')))
+        raise Interrupted(signum, 'at epoch %d, step %d; %s' % (epoch, step, self.way_on()))
+
+    def way_on(self):
+        """What to do after an interruption, as a clause."""
+        if self.args.case == 'eval':
+            return 'nothing was lost, start it again'
+        return 'go on with --resume=%s' % self.path('checkpoint.pth')
 
     def evaluate(self, epoch, meter=None):
         """Accuracy of the model, and of the averaged weights. -> whether this epoch's model is the best so far."""

@@ -96,7 +96,7 @@ def evaluate(model, batches, run, meter=None):
         if meter is not None:
             meter.step(len(targets), batches.take_waited())
         if run.stop.signum:          # no collective until the end, so each rank may leave at once; nothing is lost
-            raise Interrupted(run.stop.signum, 'during an evaluation; the checkpoints are untouched')
+            raise Interrupted(run.stop.signum, 'during an evaluation; ' + run.way_on())
     if meter is not None:
         meter.close()
     one, five, loss, total = run.eval_ranks.sum([right1.item(), right5.item(), loss.item(), images_seen], device)

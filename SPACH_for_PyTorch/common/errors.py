@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 
-MARK = '[Error]'  # begins the sentence; the launch script and the log parser look for it
+from common.log_parser import ERROR_MARK   # begins the sentence
 
 
 class UserError(Exception):
@@ -47,4 +47,4 @@ def report(error):
     if os.environ.get('RANK', '0') != '0':
         time.sleep(5)
     sys.stdout.flush()
-    print('%s %s' % (MARK, ' '.join(str(error).split())), file=sys.stderr, flush=True)
+    print('%s %s' % (ERROR_MARK, ' '.join(str(error).split())), file=sys.stderr, flush=True)

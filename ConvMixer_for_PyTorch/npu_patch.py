@@ -1,9 +1,8 @@
-"""What ConvMixer needs on an Ascend NPU beyond the device itself: nothing so far.
+"""What ConvMixer changes on an Ascend NPU; `--npu-patch all|none|NAME,...` chooses.
 
-Its operators (convolution, batch norm, GELU) have NPU kernels, so the model runs as it is written. The switches of the whole device are in common/accelerator.py.
+The network needs little: its convolutions have explicit padding (torch 1.5 has no padding='same'), it has no attention, no
+dropout, and every tensor is a plain (B, C, H, W).
 """
+from common.patches import FAST_GELU, INT32_TARGETS
 
-
-def patch(model, accelerator):
-    """Changes the model in place for the NPU. -> one line per change, for the log."""
-    return []
+PATCHES = [INT32_TARGETS, FAST_GELU]

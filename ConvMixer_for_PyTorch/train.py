@@ -11,7 +11,7 @@ from common import trainer
 from common.errors import UserError
 from common.hooks import Hooks
 from convmixer import create_model
-from npu_patch import patch
+from npu_patch import PATCHES
 from one_cycle import OneCycle
 
 # locuslab/convmixer at 4704811: its README's command line on 10 x 64 images, on the defaults of its timm fork.
@@ -47,4 +47,4 @@ class ConvMixerHooks(Hooks):
 
 
 if __name__ == '__main__':
-    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, ConvMixerHooks(create_model, patch)))
+    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, ConvMixerHooks(create_model, PATCHES)))

@@ -1,9 +1,22 @@
-"""What SPACH needs on an Ascend NPU beyond the device itself: nothing so far.
+"""What SPACH, sMLPNet and ShiftViT change on an Ascend NPU; `--npu-patch all|none|NAME,...` chooses.
 
-Its operators have NPU kernels, so the model runs as it is written. The switches of the whole device are in common/accelerator.py.
+Stochastic depth draws on the device already. Tokens and images are transposed views of one another here, which linear
+layers, convolutions and layer norms then read.
 """
+from torch import nn
+
+from common.patches import FAST_GELU, INT32_TARGETS, contiguous_inputs, fuse_attention
+from models.spach.layers.spatial_func import SpatialAttention
 
 
-def patch(model, accelerator):
-    """Changes the model in place for the NPU. -> one line per change, for the log."""
-    return []
+class FusedSpatialAttention(SpatialAttention):
+    def attend(self, q, k, v):
+        return self.fused(q, k, v, self.scale)
+
+
+PATCHES = [
+    fuse_attention({SpatialAttention: FusedSpatialAttention}),
+    contiguous_inputs(nn.Linear, nn.Conv2d, nn.LayerNorm),
+    INT32_TARGETS,
+    FAST_GELU,
+]

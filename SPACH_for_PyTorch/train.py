@@ -10,7 +10,7 @@ import sys
 from common import trainer
 from common.hooks import Hooks
 from models.registry import create_model
-from npu_patch import patch
+from npu_patch import PATCHES
 
 # microsoft/SPACH, main.py at its defaults, on 8 x 128 images. Weight decay spares 1-d weights (the ModelZoo's did not).
 RECIPE = {
@@ -51,4 +51,4 @@ class SpachHooks(Hooks):
 
 
 if __name__ == '__main__':
-    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, SpachHooks(create_model, patch)))
+    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, SpachHooks(create_model, PATCHES)))

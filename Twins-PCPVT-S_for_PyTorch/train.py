@@ -10,7 +10,7 @@ import sys
 from common import trainer
 from common.hooks import Hooks
 from gvt import create_model
-from npu_patch import patch
+from npu_patch import PATCHES
 
 # Meituan-AutoML/Twins at 4700293 (main.py) with --drop-path 0.3 on 8 x 128 images, for the ModelZoo's 100 epochs (upstream
 # trains 300). The rate scales with the global batch as upstream's does; the ModelZoo's did not.
@@ -31,4 +31,4 @@ RECIPE = {
 }
 
 if __name__ == '__main__':
-    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, Hooks(create_model, patch)))
+    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, Hooks(create_model, PATCHES)))

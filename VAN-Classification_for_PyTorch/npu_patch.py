@@ -1,10 +1,10 @@
-"""What VAN needs on an Ascend NPU beyond the device itself: nothing so far.
+"""What VAN changes on an Ascend NPU; `--npu-patch all|none|NAME,...` chooses.
 
-Its operators (convolution, batch norm, GELU, layer norm) have NPU kernels, so the model runs as it is written. The switches
-of the whole device (precompiled kernels, memory formats) are in common/accelerator.py, because they concern all folders.
+Its stochastic depth draws on the device already, and its large kernel attention is convolutions. The layer norm at the end of
+a stage reads a transposed view.
 """
+from torch import nn
 
+from common.patches import FAST_GELU, INT32_TARGETS, contiguous_inputs
 
-def patch(model, accelerator):
-    """Changes the model in place for the NPU. -> one line per change, for the log."""
-    return []
+PATCHES = [contiguous_inputs(nn.LayerNorm), INT32_TARGETS, FAST_GELU]

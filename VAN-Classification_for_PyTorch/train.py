@@ -10,7 +10,7 @@ import sys
 from common import trainer
 from common.hooks import Hooks
 from models.van import create_model
-from npu_patch import patch
+from npu_patch import PATCHES
 
 # Upstream's train.py (Visual-Attention-Network/VAN-Classification at e19779b) as its README runs it on 8 x 128 images.
 # Mean and std of 0.5 and the crop of 0.9 are upstream's too: VAN inherits them from timm's ViT settings.
@@ -31,4 +31,4 @@ RECIPE = {
 }
 
 if __name__ == '__main__':
-    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, Hooks(create_model, patch)))
+    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, Hooks(create_model, PATCHES)))

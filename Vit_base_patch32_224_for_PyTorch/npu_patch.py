@@ -1,9 +1,24 @@
-"""What ViT needs on an Ascend NPU beyond the device itself: nothing so far.
+"""What ViT changes on an Ascend NPU; `--npu-patch all|none|NAME,...` chooses.
 
-Its operators have NPU kernels, so the model runs as it is written. The switches of the whole device are in common/accelerator.py.
+Stochastic depth draws on the device already. timm's attention has its own path to scaled_dot_product_attention; the patch
+takes torch_npu's kernel instead.
 """
+from timm.models.vision_transformer import Attention
+
+from common.patches import FAST_GELU, INT32_TARGETS, fuse_attention
 
 
-def patch(model, accelerator):
-    """Changes the model in place for the NPU. -> one line per change, for the log."""
-    return []
+class FusedAttention(Attention):
+    """(B, N, C) -> the same, without a mask, and without the query and key norms that none of our variants has."""
+
+    def forward(self, x, *mask, **options):
+        if mask or any(value is not None and value is not False for value in options.values()):
+            return super().forward(x, *mask, **options)
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, width // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        out = self.fused(q, k, v, self.scale, self.attn_drop.p if self.training else 0.)
+        return self.proj_drop(self.proj(out.transpose(1, 2).reshape(batch, tokens, width)))
+
+
+PATCHES = [fuse_attention({Attention: FusedAttention}), INT32_TARGETS, FAST_GELU]

@@ -12,7 +12,7 @@ import imagenet_cli
 from common import trainer
 from common.errors import UserError
 from common.hooks import Hooks
-from npu_patch import patch
+from npu_patch import PATCHES
 from vision_transformer import VARIANTS, create_model
 from weights import fit_to_model, load_npz
 
@@ -61,4 +61,4 @@ class ViTHooks(Hooks):
 
 
 if __name__ == '__main__':
-    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, ViTHooks(create_model, patch)))
+    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, ViTHooks(create_model, PATCHES)))

@@ -28,8 +28,10 @@ class SpatialAttention(nn.Module):
         batch, tokens, dim = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, dim // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        out = softmax_attention(q, k, v, self.scale)
-        return self.proj(out.transpose(1, 2).reshape(batch, tokens, dim))
+        return self.proj(self.attend(q, k, v).transpose(1, 2).reshape(batch, tokens, dim))
+
+    def attend(self, q, k, v):
+        return softmax_attention(q, k, v, self.scale)
 
 
 class SpatialMLP(ChannelMLP):

@@ -4,10 +4,11 @@
     python ci/smoke.py                                         all scripts of all folders on the CPU
     python ci/smoke.py --folders VAN Twins --scripts eval      those whose names contain a word
     python ci/smoke.py --device cuda --jobs 2 --out DIR        another device, two folders at a time, logs kept in DIR
+    python ci/smoke.py --device npu --simulate                 on the simulated NPU of tests/npusim
 
 Each folder is copied alone to an empty directory and called in the three ways a user has: from the folder, from its test/,
-and by absolute path. Prints a table; writes smoke.json and every run's output to --out. Exit 1 when a row is red; one
-failing script never stops the others.
+and by absolute path. Prints a table; writes smoke.json, smoke.xml (JUnit) and every run's output to --out. Exit 1 when a row
+is red; one failing script never stops the others. --baseline compares with stored figures, see smoke_report.py.
 """
 import argparse
 import concurrent.futures
@@ -22,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import smoke_report
+
 TOP = Path(__file__).resolve().parent.parent
 
 # the smallest model of each family; --batch-size of a run with eight ranks and of one
@@ -34,6 +37,15 @@ FOLDERS = {
 }
 # in this order: later ones use the checkpoint of full_8p
 SCRIPTS = ('full_8p', 'full_1p', 'performance_1p', 'performance_8p', 'eval_1p', 'eval_8p', 'finetune_1p')
+# on an accelerator also: the stronger mixed precision, and checkpoints that go to a CPU and back. name: (script, options),
+# where FOLDER/... is what an earlier row left
+ON_ACCELERATORS = {
+    'full_1p_O2': ('full_1p', ['--amp', '--opt-level=O2']),
+    'full_8p_O2': ('full_8p', ['--amp', '--opt-level=O2']),
+    'eval_1p_to_cpu': ('eval_1p', ['--device=cpu']),
+    'full_1p_to_cpu': ('full_1p', ['--device=cpu', '--epochs=3', '--resume=full_1p/checkpoint.pth']),
+    'full_1p_from_cpu': ('full_1p', ['--epochs=4', '--resume=full_1p_to_cpu/checkpoint.pth']),
+}
 CASES = {'full': 'acc', 'performance': 'perf', 'eval': 'eval', 'finetune': 'finetune'}
 SUMMARY_KEYS = ['Network', 'RankSize', 'BatchSize', 'DeviceType', 'CaseName', 'ActualFPS', 'TrainingTime', 'TrainAccuracy',
                 'ActualLoss', 'E2ETrainingTime']
@@ -57,6 +69,14 @@ class Result:
         """{Key: text} of the newest <CaseName>.log."""
         paths = sorted(self.out.glob('*_bs*_*p_*.log'), key=os.path.getmtime)
         return dict(line.split(' = ', 1) for line in paths[-1].read_text().splitlines()) if paths else {}
+
+
+def simulated():
+    """-> the environment in which --device npu is the simulated one of tests/npusim, which is built where that is still to do."""
+    done = subprocess.run([sys.executable, TOP / 'tests' / 'npusim' / 'build.py'], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit('the simulated NPU cannot be built; see above')
+    return {'PYTHONPATH': done.stdout.split('\n')[-2], 'ASCEND_HOME_PATH': str(TOP / 'tests' / 'npusim' / 'cann')}
 
 
 def environment(python, **more):
@@ -91,9 +111,9 @@ def run(script, *arguments, out=None, cwd=None, timeout=300, **env):
     return Result(code, text, time.monotonic() - begun, out)
 
 
-def copy_alone(name, target):
+def copy_alone(name, target, top=TOP):
     """A folder, as an engineer copies it to a server. -> its path"""
-    return Path(shutil.copytree(TOP / name, Path(target) / name, ignore=shutil.ignore_patterns('__pycache__', 'output')))
+    return Path(shutil.copytree(top / name, Path(target) / name, ignore=shutil.ignore_patterns('__pycache__', 'output')))
 
 
 def make_digits(root, per_class=20):
@@ -159,36 +179,52 @@ def files(case, summary):
 
 # ---- the table
 
-def arguments_of(name, script, data, checkpoint, device):
-    """The command line of one row: (positional and options), sizes small enough for seconds."""
+def arguments_of(name, script, args, data, results):
+    """The command line of one script: sizes small enough for seconds, and the checkpoint of full_8p where it needs one."""
     model, batch8, batch1 = FOLDERS[name]
     case, ranks = script.split('_')
+    checkpoint = results / 'full_8p' / 'checkpoint.pth'
     words = ['--data_path=%s' % data]
     if case == 'eval':
         words = [data, checkpoint] if ranks == '8p' else words + ['--resume=%s' % checkpoint]
     if case == 'finetune':
         words.append('--finetune_pth=%s' % checkpoint)
-    words += ['--device=%s' % device, '--workers', '0', '--batch-size=%d' % (batch8 if ranks == '8p' else batch1)]
+    words += ['--device=%s' % args.device, '--workers', '0', '--batch-size=%d' % (batch8 if ranks == '8p' else batch1)]
     if case != 'eval':
-        words += ['--model', model, '--img-size', '32', '--max-steps=3', '--print-freq=1']
+        words += ['--model', model, '--img-size', '32', '--print-freq=1']
+        words += ['--max-steps=%d' % (30 if case == 'performance' and args.baseline else 3)]
     return words + (['--epochs=2'] if case in ('full', 'finetune') else [])
 
 
-def run_folder(name, scripts, args, data):
+def run_row(name, label, number, args, data):
+    """One row: calls a script in one of the three ways and judges what it did. -> dict"""
+    folder, results = args.out / 'folders' / name, args.out / 'results' / name
+    script, options = ON_ACCELERATORS.get(label, (label, []))
+    path = folder / 'test' / ('train_%s.sh' % script)
+    cwd, called = ((folder, Path('test', path.name)), (folder / 'test', path.name), (args.out, path))[number % 3]
+    options = [option.replace('--resume=', '--resume=%s/' % results) for option in options]
+    if args.simulate and label.endswith('O2'):       # the level is apex's, and here apex has a stand-in
+        options.append('--amp-impl=apex')
+    result = run(called, *arguments_of(name, script, args, data, results), *options, out=results / label, cwd=cwd,
+                 timeout=args.timeout, python=args.python, **args.environment)
+    (results / (label + '.txt')).write_text(result.text)
+    reference = None
+    if args.baseline and script.startswith('performance'):      # in the same minute
+        reference = smoke_report.reference_fps(args.python, args.device, environment(args.python, **args.environment))
+    batch = FOLDERS[name][1 if script.endswith('8p') else 2]
+    problems = judge(result, name, script, batch)
+    if any(option.startswith('--resume') for option in options):     # the best model may be an epoch of the run before
+        problems = [problem for problem in problems if problem != 'there is no model_best.pth']
+    return dict(folder=name, script=label, seconds=round(result.seconds, 1), fps=result.summary.get('ActualFPS'),
+                acc=result.summary.get('TrainAccuracy'), reference_fps=reference, problems=problems)
+
+
+def run_folder(name, labels, args, data):
     """All rows of one folder, one after the other."""
-    folder = copy_alone(name, args.out / 'folders')
-    checkpoint = args.out / 'results' / name / 'full_8p' / 'checkpoint.pth'
+    copy_alone(name, args.out / 'folders', args.top)
     rows = []
-    for number, script in enumerate(scripts):
-        path = folder / 'test' / ('train_%s.sh' % script)
-        cwd, called = ((folder, Path('test', path.name)), (folder / 'test', path.name), (args.out, path))[number % 3]
-        out = args.out / 'results' / name / script
-        result = run(called, *arguments_of(name, script, data, checkpoint, args.device), out=out, cwd=cwd,
-                     timeout=args.timeout, python=args.python)
-        (args.out / 'results' / name / (script + '.txt')).write_text(result.text)
-        batch = FOLDERS[name][1 if script.endswith('8p') else 2]
-        rows.append(dict(folder=name, script=script, seconds=round(result.seconds, 1), fps=result.summary.get('ActualFPS'),
-                         acc=result.summary.get('TrainAccuracy'), problems=judge(result, name, script, batch)))
+    for number, label in enumerate(labels):
+        rows.append(run_row(name, label, number, args, data))
         print(line(rows[-1]), flush=True)
     return rows + same_accuracy(name, rows)
 
@@ -208,6 +244,17 @@ def line(row):
                                                        '; '.join(row['problems']) or 'ok')
 
 
+def needed(label):
+    """-> the rows whose checkpoint a row begins with."""
+    if label.startswith(('eval', 'finetune')):
+        return ['full_8p']
+    return {'full_1p_to_cpu': ['full_1p'], 'full_1p_from_cpu': ['full_1p', 'full_1p_to_cpu']}.get(label, [])
+
+
+def has_script(top, name, label):
+    return (top / name / 'test' / ('train_%s.sh' % ON_ACCELERATORS.get(label, (label,))[0])).is_file()
+
+
 def chosen(words, names):
     """The names that contain one of the words; all where there are none."""
     found = [name for name in names if not words or any(word in name for word in words)]
@@ -219,23 +266,40 @@ def chosen(words, names):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--device', default='cpu', help='as of the scripts (default: cpu)')
+    parser.add_argument('--simulate', action='store_true', help='with --device npu: the simulated one, which proves wiring only')
     parser.add_argument('--folders', nargs='+', metavar='WORD', help='only folders whose name contains one of these')
     parser.add_argument('--scripts', nargs='+', metavar='WORD', help='only scripts whose name contains one of these')
     parser.add_argument('--jobs', type=int, default=1, help='folders at a time')
     parser.add_argument('--timeout', type=float, default=300, help='seconds a script may take')
     parser.add_argument('--python', default=sys.executable, help='the interpreter that runs the scripts')
+    parser.add_argument('--top', type=Path, default=TOP, help='where the folders are (default: this repository)')
+    parser.add_argument('--baseline', type=Path, metavar='FILE', help='a row is red too when its FPS (over a reference network\'s) '
+                        'or its accuracy is worse than in FILE, such as ci/baseline.json')
+    parser.add_argument('--rebase', action='store_true', help='rewrite --baseline with this run\'s figures')
     parser.add_argument('--out', type=Path, help='where everything is kept (default: a temporary folder, removed when all is well)')
     args = parser.parse_args(argv)
+    if args.rebase and not args.baseline:
+        parser.error('--rebase needs --baseline FILE, the file to rewrite')
+    if args.baseline and not args.rebase and not args.baseline.is_file():
+        parser.error('--baseline %s does not exist; --rebase writes it' % args.baseline)
     keep = args.out is not None
     args.out = Path(args.out or tempfile.mkdtemp(prefix='smoke ')).resolve()
     args.out.mkdir(parents=True, exist_ok=True)
     data = make_digits(args.out / 'hand written digits')
-    scripts = {name: [s for s in chosen(args.scripts, SCRIPTS) if (TOP / name / 'test' / ('train_%s.sh' % s)).is_file()]
+    known = list(SCRIPTS) + (list(ON_ACCELERATORS) if args.device != 'cpu' else [])
+    wanted = {label for script in chosen(args.scripts, known) for label in needed(script) + [script]}
+    scripts = {name: [label for label in known if label in wanted and has_script(args.top, name, label)]
                for name in chosen(args.folders, list(FOLDERS))}
+    args.environment = simulated() if args.simulate else {}
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         rows = sum(pool.map(lambda name: run_folder(name, scripts[name], args, data), scripts), [])
+    if args.baseline:
+        (smoke_report.rebase if args.rebase else smoke_report.compare)(rows, args.baseline, args.device)
     red = [row for row in rows if row['problems']]
     (args.out / 'smoke.json').write_text(json.dumps(rows, indent=1))
+    smoke_report.write_junit(rows, args.out / 'smoke.xml')
+    for row in red if args.baseline else []:
+        print(line(row))
     print('%d of %d rows are green, %.0f s of scripts%s' % (len(rows) - len(red), len(rows), sum(row['seconds'] for row in rows),
                                                             '; see %s' % args.out if red or keep else ''))
     if not keep and not red:

@@ -2,6 +2,7 @@
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,10 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')   # before torch: processes that share cores must not spin
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a CI in the background of a shell; scripts that are started with it ignored could not be stopped by it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TOP = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TOP), str(TOP / 'ci')]
@@ -59,3 +64,15 @@ def data(few_digits, tmp_path):
 def folder(tmp_path_factory):
     """VAN's folder, copied alone to an empty directory."""
     return smoke.copy_alone(VAN, tmp_path_factory.mktemp('server'))
+
+
+@pytest.fixture(scope='session')
+def npusim():
+    """What to add to the environment of a process for it to have simulated NPUs (npusim/README.md).
+
+    No test imports torch_npu itself: it would give every test of this process another device.
+    """
+    built = subprocess.run([sys.executable, TOP / 'tests' / 'npusim' / 'build.py'], capture_output=True, text=True)
+    if built.returncode:
+        pytest.skip(built.stderr.strip().splitlines()[-1])
+    return dict(smoke.simulated(), OMP_NUM_THREADS='1')

@@ -1,4 +1,6 @@
 """What a user can do wrong, and what the machine can do to a run: one sentence with the cause, no success left behind."""
+import contextlib
+import io
 import os
 import shutil
 import signal
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from conftest import SMALL, run, start
+
+from common import log_parser
 
 TRAIN = SMALL + ['--batch-size', '8', '--epochs', '2', '--max-steps', '2']
 
@@ -39,6 +43,10 @@ def assert_fails(result, *words):
     assert result.summary['Status'] == 'FAILED' and result.summary['Reason'] in last
     assert not any(result.summary[key] != 'N/A' for key in ('ActualFPS', 'TrainAccuracy') if key in result.summary)
     assert not list(result.out.glob('train_*_loss.txt'))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):      # what a CI asks of the folder afterwards
+        assert log_parser.main(['check', str(result.out), '--require', 'fps,acc']) == 1
+    assert result.summary['Reason'] in said.getvalue(), said.getvalue()
 
 
 def damage_nothing(data):

@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import TOP
 
-from common import log_parser, run_log, throughput
+from common import log_summary, run_log, throughput
 
 
 class Clock:
@@ -147,9 +147,9 @@ def test_cut_and_foreign_lines_are_problems_not_errors(tmp_path):
     whole = ''.join(json.dumps(e) + '\n' for e in events())
     for cut in range(0, len(whole), 7):
         path.write_text('noise\n' + whole[:cut])
-        found, problems = log_parser.read_events(str(path))
+        found, problems = log_summary.read_events(str(path))
         assert problems[0].endswith(':1: not an event') and len(found) >= whole[:cut].count('\n')
-        log_parser.summarize(found)
+        log_summary.summarize(found)
 
 
 def test_parser_needs_the_standard_library_only(tmp_path):

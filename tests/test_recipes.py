@@ -49,7 +49,7 @@ from common.distributed import Ranks
 torch.set_num_threads(1)
 name, drop_path, colours, transform, mixup, erasing, criterion, optimizer, clip = eval(os.environ['CASE'])
 hooks = next((v for v in vars(train).values() if isinstance(v, type) and issubclass(v, train.Hooks) and v is not train.Hooks),
-             train.Hooks)(train.create_model, None)
+             train.Hooks)(train.create_model, [])
 
 # ours
 args = options.parse('', train.RECIPE, ['--data-path', os.environ['DATA'], '--model', name, '--img-size', '32', '--batch-size', '8',

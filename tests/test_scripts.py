@@ -3,7 +3,6 @@
 The same is done for all folders, more briefly, by ci/smoke.py (test_long.py).
 """
 import json
-import re
 import socket
 
 import pytest

@@ -2,7 +2,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import TOP
@@ -49,26 +48,51 @@ def test_numactl_binds_memory_too(tmp_path):
     assert '--membind=0 ' in (tmp_path / 'told').read_text()
 
 
-def ascend(device, home, **env):
-    """Sources env_npu.sh as launch.sh does and prints what it sets."""
-    code = 'set -Eeuo pipefail; source "%s/common/env_npu.sh" %s || { echo "$cann_missing"; exit 1; }; echo "${FOUND:-none} ${TASK_QUEUE_ENABLE:-unset}"'
+def ascend(device, root, processes=1, **env):
+    """Sources env_npu.sh as launch.sh does, with the places of `root`, and -> what it prints and sets."""
+    code = ('set -Eeuo pipefail; source "%s/common/env_npu.sh" %s %d || { echo "$npu_problem"; exit 1; }; '
+            'echo "${FOUND:-none} ${TASK_QUEUE_ENABLE:-unset} ${ASCEND_RT_VISIBLE_DEVICES:-all} ${CPU_AFFINITY_CONF:-off}"')
     clean = {k: v for k, v in os.environ.items() if not k.startswith('ASCEND')}
-    return subprocess.run(['bash', '-c', code % (TOP, device)], capture_output=True, text=True, env=dict(clean, HOME=str(home), **env))
+    env = dict(clean, HOME='/home/me', CANN_SEARCH_ROOT=str(root), **env)
+    done = subprocess.run(['bash', '-c', code % (TOP, device, processes)], capture_output=True, text=True, env=env)
+    assert done.returncode in (0, 1) and not done.stderr
+    return done.returncode, done.stdout
+
+
+def install(root, place, found):
+    """CANN's own script is not strict either."""
+    path = root / place / 'set_env.sh'
+    path.parent.mkdir(parents=True)
+    path.write_text('export FOUND=%s; : $UNSET_VARIABLE; false\n' % found)
 
 
 def test_cann_is_found_and_sourced(tmp_path):
-    place = tmp_path / 'Ascend' / 'nnae'
-    place.mkdir(parents=True)
-    (place / 'set_env.sh').write_text('export FOUND=nnae; : $UNSET_VARIABLE\n')      # CANN's own script is not strict either
+    """Each later place of these goes before the earlier ones."""
+    install(tmp_path, 'home/me/Ascend/nnae', 'home')
     for device in ('npu', 'npu:2', 'auto'):
-        assert ascend(device, tmp_path).stdout == 'nnae 1\n'
-    assert ascend('npu', tmp_path, TASK_QUEUE_ENABLE='2').stdout == 'nnae 2\n'
-    assert ascend('cpu', tmp_path).stdout == 'none unset\n'
+        assert ascend(device, tmp_path) == (0, 'home 1 all off\n')
+    assert ascend('cpu', tmp_path) == (0, 'none unset all off\n')
+    install(tmp_path, 'usr/local/Ascend/cann', 'cann')
+    assert ascend('npu', tmp_path, TASK_QUEUE_ENABLE='2') == (0, 'cann 2 all off\n')
+    install(tmp_path, 'opt/nnae', 'info')
+    (tmp_path / 'etc' / 'Ascend').mkdir(parents=True)
+    (tmp_path / 'etc' / 'Ascend' / 'ascend_cann_install.info').write_text('version=1\nToolkit_InstallPath=%s/opt\n' % tmp_path)
+    assert ascend('npu', tmp_path, 8) == (0, 'info 1 all 1\n')
+    install(tmp_path, 'mine', 'mine')
+    (tmp_path / 'mine' / 'latest').mkdir()
+    assert ascend('npu', tmp_path, ASCEND_HOME_PATH=tmp_path / 'mine' / 'latest') == (0, 'mine 1 all off\n')
+    assert ascend('npu', tmp_path, ASCEND_HOME_PATH='/x', ASCEND_OPP_PATH='/x/opp') == (0, 'none 1 all off\n')   # sourced before
 
 
 def test_without_cann_npu_is_refused_in_one_sentence(tmp_path):
-    if Path('/usr/local/Ascend').exists() or Path('/etc/Ascend').exists():
-        pytest.skip('this machine has CANN')
-    done = ascend('npu', tmp_path)
-    assert done.returncode == 1 and done.stdout.startswith('--device npu: no CANN') and done.stdout.count('\n') == 1
-    assert ascend('auto', tmp_path).stdout == 'none unset\n'
+    code, said = ascend('npu', tmp_path)
+    assert code == 1 and said.startswith('--device npu: no CANN') and said.count('\n') == 1
+    assert ascend('auto', tmp_path) == (0, 'none unset all off\n')
+
+
+def test_visible_cards_are_written_as_cann_reads_them(tmp_path):
+    install(tmp_path, 'usr/local/Ascend/cann', 'cann')
+    assert ascend('npu', tmp_path, ASCEND_RT_VISIBLE_DEVICES='1, 2') == (0, 'cann 1 1,2 off\n')
+    for wrong in ('2,1', 'a', '1,,2'):
+        code, said = ascend('npu', tmp_path, ASCEND_RT_VISIBLE_DEVICES=wrong)
+        assert code == 1 and "'%s'" % wrong in said and said.count('\n') == 1

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import versions
 from conftest import FOLDERS, TOP
 
 SHIPPED = sorted(p for name in ['common'] + FOLDERS for p in (TOP / name).rglob('*.py') if 'output' not in p.parts)
-FREE = {'torch', 'timm', 'torchvision', 'numpy', 'PIL', 'torch_npu', 'apex', 'common', 'safetensors'}
+FREE = {'torch', 'timm', 'torchvision', 'numpy', 'PIL', 'torch_npu', 'apex', 'common', 'safetensors', 'tqdm'}
 
 
 def sync(*arguments):
@@ -50,17 +51,47 @@ def test_python_3_7_syntax_and_imports(path):
     assert not outside
 
 
+def test_python_3_7_itself_compiles_them():
+    """Where that interpreter is: ast lets some of the newer syntax pass, such as f'{x=}'."""
+    python = versions.find_python(('3.7',))
+    if python is None:
+        pytest.skip('no Python 3.7 was found (pyenv install 3.7): the syntax was checked by ast alone')
+    code = 'import sys\nfor path in sys.argv[1:]: compile(open(path, encoding="utf-8").read(), path, "exec")'
+    done = subprocess.run([python, '-c', code, *SHIPPED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_versions_are_told_apart_in_one_place():
+    """compat.py asks what there is. Elsewhere a version is quoted in a sentence, and compared (compat.TORCH) for the vendor's
+    parts only, whose names cannot tell; torchrun.py imports neither torch nor compat.py before it must."""
+    for path in SHIPPED:
+        if path.name == 'compat.py':
+            continue
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        quoted = {id(part) for node in nodes if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod) for part in ast.walk(node)}
+        names = {node.attr for node in nodes if isinstance(node, ast.Attribute) and id(node) not in quoted}
+        assert not names & {'__version__', 'version_info', 'TORCH_VERSION'}, path
+        names |= {node.id for node in nodes if isinstance(node, ast.Name)}
+        assert 'TORCH' not in names or path.name in ('accelerator.py', 'patches.py'), path
+        asked = [ast.dump(node.args[0]) for node in nodes if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'hasattr']
+        assert path.name == 'accelerator.py' or not re.search("id='(torch|dist|timm|np|F|nn)'", ' '.join(asked)), path
+
+
 def test_devices_are_named_in_one_place():
-    """Outside accelerator.py and npu_patch.py the vendors stand in options, messages and comments only."""
+    """Outside accelerator.py and npu_patch.py the vendors stand in options, messages and comments only: no name, no import
+    and no comparison has them (but for the option --npu-patch and the file of that name)."""
+    vendor = re.compile(r'\bnpu|npu\b|_npu|cuda|hccl|nccl|\bacl\b', re.I)
     for path in SHIPPED:
         if path.name in ('accelerator.py', 'npu_patch.py'):
             continue
-        tree = ast.parse(path.read_text())
-        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        vendors = {name for name in used if re.search('npu|cuda', name, re.I)}
-        assert not vendors - {'cuda'} or path.name == 'train.py', (path, vendors)
-        assert 'cuda' not in vendors or path.name == 'compat.py', path
+        used = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            used.update([node.id] if isinstance(node, ast.Name) else [node.attr] if isinstance(node, ast.Attribute) else [])
+            used.update([alias.name for alias in node.names] + [getattr(node, 'module', None) or '']
+                        if isinstance(node, (ast.Import, ast.ImportFrom)) else [])
+            compared = [node.left] + node.comparators if isinstance(node, ast.Compare) else []
+            used.update(str(part.value) for part in compared if isinstance(part, ast.Constant))
+        assert not {name for name in used - {'npu_patch'} if vendor.search(name)}, path
 
 
 @pytest.mark.parametrize('name', FOLDERS)

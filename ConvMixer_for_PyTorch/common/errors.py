@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 
-from common.log_parser import ERROR_MARK   # begins the sentence
+from common.log_formats import ERROR_MARK   # begins the sentence
 
 
 class UserError(Exception):

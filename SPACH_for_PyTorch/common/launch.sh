@@ -91,13 +91,15 @@ begun=1
 # ---- environment
 export TORCH_DEVICE_BACKEND_AUTOLOAD=${TORCH_DEVICE_BACKEND_AUTOLOAD:-0}   # accelerator.py imports torch_npu itself
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}                           # ranks and workers share the cores
+if [[ -t 1 ]]; then export PROGRESS_TTY=1; fi                               # progress.py draws beside the log
 if ((nproc > 1)); then
     cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
     export LOCAL_WORLD_SIZE=$nproc     # torch < 1.9 does not tell the ranks
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}
 fi
 if [[ ${etp_running_flag:-} != true ]]; then
-    source "$folder/common/env_npu.sh" "$device" || fail "$cann_missing"
+    if [[ $bind == yes ]]; then export CPU_AFFINITY_CONF=${CPU_AFFINITY_CONF:-0}; fi     # bind.sh does it
+    source "$folder/common/env_npu.sh" "$device" "$nproc" || fail "$npu_problem"
 fi
 need_torch
 

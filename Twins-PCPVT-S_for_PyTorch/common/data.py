@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS, default_loader
 
+from common import compat
 from common.errors import UserError
 
 # images: uint8 (N, 3, H, W); targets: int64 (N,); bad: one 'path: reason' for each image that could not be read
@@ -205,11 +206,10 @@ class EvalOrder:
 
 def make_loader(dataset, order, args, accelerator):
     """DataLoader of Batch."""
-    options = {}
-    if args.workers and 'persistent_workers' in DataLoader.__init__.__code__.co_varnames:   # torch >= 1.7
-        options['persistent_workers'] = True
-    return DataLoader(dataset, batch_sampler=order, num_workers=args.workers, collate_fn=collate,
-                      pin_memory=args.pin_mem and accelerator.pin_memory, **options)
+    options = compat.loader_options(args.workers)
+    if args.pin_mem:
+        options.update(accelerator.pinning())
+    return DataLoader(dataset, batch_sampler=order, num_workers=args.workers, collate_fn=collate, **options)
 
 
 def transform_of(args, training):
@@ -234,7 +234,7 @@ class DeviceMixup(Mixup):
     def __call__(self, x, target):
         lam = {'elem': self._mix_elem, 'pair': self._mix_pair, 'batch': self._mix_batch}[self.mode](x)
         one_hot = torch.full((len(target), self.num_classes), self.label_smoothing / self.num_classes, device=x.device)
-        one_hot.scatter_(1, target.view(-1, 1), 1. - self.label_smoothing + self.label_smoothing / self.num_classes)
+        one_hot.scatter_(1, target.long().view(-1, 1), 1. - self.label_smoothing + self.label_smoothing / self.num_classes)
         return x, one_hot * lam + one_hot.flip(0) * (1. - lam)
 
 
@@ -261,7 +261,7 @@ class Stage:
     def __call__(self, batch):
         device = self.accelerator.device
         images = batch.images.to(device, non_blocking=True)
-        targets = batch.targets.to(device, non_blocking=True)
+        targets = batch.targets.to(device, self.accelerator.target_dtype, non_blocking=True)
         images = images.float().sub_(self.mean).div_(self.std)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)

@@ -19,6 +19,7 @@ def train_one_epoch(run, epoch, first_step=0):
     run.stage.begin(epoch, first_step)
     run.meter.open()
     pace = Pace(run)
+    run.progress.begin('epoch %d of %d' % (epoch + 1, run.epochs), run.steps, first_step)
     signum, step = 0, first_step
     for images, targets in run.batches:
         # what the model draws (dropout, stochastic depth) depends on the place in the run alone: a resumed run is the same
@@ -30,8 +31,11 @@ def train_one_epoch(run, epoch, first_step=0):
         if run.ema is not None:
             run.ema.update(run.model)
         step += 1
+        if run.profile is not None:
+            run.profile.step()
         waited = run.batches.take_waited()
         run.meter.step(len(images), waited)
+        run.progress.step()
         pace.count(len(images), waited)
         if step % run.args.print_freq == 0 or step == run.steps:
             run.log.train(**pace.line(epoch, step, loss))
@@ -39,6 +43,7 @@ def train_one_epoch(run, epoch, first_step=0):
         if signum:
             break
     run.meter.close()
+    run.progress.end()
     return signum or run.stop.settle(), step
 
 

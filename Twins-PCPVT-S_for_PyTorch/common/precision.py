@@ -1,4 +1,5 @@
 """One optimizer step in the numbers that were asked for: fp32, native autocast with loss scaling, or apex."""
+import contextlib
 import inspect
 
 import torch
@@ -19,7 +20,7 @@ class Precision:
 
     def autocast(self):
         """A fresh context for one forward pass."""
-        return torch.enable_grad()
+        return contextlib.nullcontext()
 
     def step(self, loss, optimizer, clip):
         """Backward, clip and update from a scalar loss. clip(parameters) or None."""
@@ -28,6 +29,10 @@ class Precision:
         if clip is not None:
             clip(parameters_of(optimizer))
         optimizer.step()
+
+    def weights(self, model, optimizer):
+        """-> the model's state dict, for a checkpoint, in the precision that training keeps."""
+        return model.state_dict()
 
     def state_dict(self):
         return {}
@@ -69,12 +74,13 @@ class Native(Precision):
         return self.scaler.state_dict() if self.scaler is not None else {}
 
     def load_state_dict(self, state):
+        """State of another device's scaler may lack a field of this one's (torch_npu's has 'dynamic'); apex's has none of them."""
         if self.scaler is not None and state:
-            self.scaler.load_state_dict(state)
+            self.scaler.load_state_dict(dict(self.scaler.state_dict(), **state))
 
 
 class Apex(Precision):
-    """apex.amp, for the stacks before native AMP."""
+    """apex.amp, for the stacks before native AMP. With O2 the model is float16 and the optimizer holds float32 master weights."""
 
     def __init__(self, opt_level, loss_scale):
         self.amp = accelerators.import_apex()
@@ -86,7 +92,13 @@ class Apex(Precision):
                    'loss_scale': self.loss_scale if self.loss_scale == 'dynamic' else float(self.loss_scale)}
         if 'combine_grad' in inspect.signature(self.amp.initialize).parameters:   # Ascend's apex only
             options['combine_grad'] = True
+        names = {id(p): name for name, p in model.named_parameters()}
+        self.order = [names[id(p)] for p in parameters_of(optimizer)]
         return self.amp.initialize(model, optimizer, **options)
+
+    def weights(self, model, optimizer):
+        masters = zip(self.order, self.amp.master_params(optimizer))
+        return dict(model.state_dict(), **{name: weight.detach() for name, weight in masters})
 
     def step(self, loss, optimizer, clip):
         optimizer.zero_grad()
@@ -100,7 +112,8 @@ class Apex(Precision):
         return self.amp.state_dict()
 
     def load_state_dict(self, state):
-        if state:
+        """State of another kind of scaler means nothing to apex, which then finds its scale anew."""
+        if 'loss_scaler0' in (state or {}):
             self.amp.load_state_dict(state)
 
 

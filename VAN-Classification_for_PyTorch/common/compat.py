@@ -1,17 +1,24 @@
 """The few names that moved or appeared between torch 1.5 / timm 0.4 and today's: found by capability, in one place."""
 import argparse
+import inspect
 import os
+import re
 
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
 
 try:  # timm >= 0.9
     from timm.layers import DropPath, to_2tuple, trunc_normal_
 except ImportError:
     from timm.models.layers import DropPath, to_2tuple, trunc_normal_
 
-__all__ = ['DropPath', 'to_2tuple', 'trunc_normal_', 'autocast', 'load_plain', 'is_distributed']
+TORCH = tuple(int(n) for n in re.match(r'(\d+)\.(\d+)', torch.__version__).groups())     # (2, 12); compared as numbers
+
+__all__ = ['TORCH', 'DropPath', 'to_2tuple', 'trunc_normal_', 'absences', 'autocast', 'compiled', 'is_distributed', 'load_plain',
+           'loader_options']
 
 
 def is_distributed():
@@ -20,15 +27,35 @@ def is_distributed():
 
 
 def autocast(device_type, dtype):
-    """Returns a function that makes the autocast context of a device type, or None where this torch has none.
+    """Returns a function that makes the autocast context of a device type, or None before torch 1.10, which brought it."""
+    return (lambda: torch.autocast(device_type, dtype=dtype)) if hasattr(torch, 'autocast') else None
 
-    torch.autocast came with 1.10; before it, CUDA alone had torch.cuda.amp.autocast, and 1.5 had nothing.
+
+def absences(model, device_type, channels_last, precision):
+    """What this torch lacks that the run would have used -> [a sentence each]; empty on today's torch.
+
+    precision: what the run computes in, in words. That channels-last gains nothing on a CPU was measured on 1.5 and 1.8; on
+    2.12 it gains a fifth.
     """
-    if hasattr(torch, 'autocast'):
-        return lambda: torch.autocast(device_type, dtype=dtype)
-    if device_type == 'cuda' and hasattr(torch.cuda.amp, 'autocast') and dtype == torch.float16:
-        return torch.cuda.amp.autocast
-    return None
+    lacks, said = 'torch %s has no ' % torch.__version__, []
+    if not hasattr(F, 'scaled_dot_product_attention') and any(hasattr(m, 'attn_drop') for m in model.modules()):   # timm's name
+        said.append(lacks + 'scaled_dot_product_attention: attention is an explicit softmax, which takes more memory.')
+    if autocast(device_type, torch.bfloat16) is None:
+        said.append(lacks + 'bfloat16 autocast for %s: this run computes in %s.' % (device_type, precision))
+    if channels_last and device_type == 'cpu' and not hasattr(torch, 'inference_mode'):
+        said.append(lacks + 'fast channels-last kernels for cpu: --channels-last gains nothing.')
+    return said
+
+
+def compiled(net):
+    """torch.compile's, or None where this torch has none (before 2.0)."""
+    return torch.compile(net) if hasattr(torch, 'compile') else None
+
+
+def loader_options(workers):
+    """Further arguments for a DataLoader: workers that live on from epoch to epoch, where torch has them (1.7)."""
+    known = inspect.signature(DataLoader.__init__).parameters
+    return {'persistent_workers': True} if workers and 'persistent_workers' in known else {}
 
 
 def numpy_scalars():

@@ -7,13 +7,13 @@ from common.errors import UserError
 class Hooks:
     """create_model(name, num_classes, img_size, drop_path, **options) -> nn.Module.
 
-    patch(model, accelerator) -> [a line per change], called where the device is an NPU.
+    patches: [patches.Patch], what the model changes on an NPU.
     """
 
     adopted = ()     # options that an evaluation or a continued run takes over from the checkpoint, beside trainer.ADOPTED
 
-    def __init__(self, create_model, patch):
-        self.create_model, self.patch = create_model, patch
+    def __init__(self, create_model, patches):
+        self.create_model, self.patches = create_model, patches
 
     def add_options(self, parser):
         """Further options of this folder."""

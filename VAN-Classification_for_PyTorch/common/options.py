@@ -104,6 +104,7 @@ def add_run(parser):
     option('--eval-steps', type=count, default=0, metavar='N',
            help='batches per evaluation, spread evenly over the validation set; 0 = every image')
     option('--seed', type=int, default=42, metavar='N', help='of weights, order and augmentation')
+    option('--tensorboard', action='store_true', help='also write TensorBoard\'s event files, to <output-dir>/tensorboard')
     option('--print-freq', '-p', '--log-interval', type=positive, default=50, metavar='N', help='steps between lines')
     option('--save-freq', type=positive, default=1, metavar='N', help='epochs between checkpoints')
 
@@ -122,6 +123,14 @@ def add_device(parser):
     option('--loss-scale', type=loss_scale, default='dynamic', help='dynamic, or a number that stays (float16 only)')
     option('--channels-last', action='store_true', help='NHWC memory format')
     option('--compile', action='store_true', help='torch.compile the model (torch >= 2.0)')
+    option('--hf32', '--tf32', action='store_true', default=None, help='float32 convolutions and matrix products by a shorter '
+           'format, HF32 (NPU) or TF32 (CUDA) (default: as the framework has it)')
+    option('--no-hf32', '--no-tf32', action='store_false', dest='hf32', default=None, help='by float32 proper')
+    option('--fused-optimizer', action='store_true', help='update all parameters in a few kernels: torch_npu.optim.NpuFused*, or '
+           'torch\'s fused=True')
+    option('--npu-patch', default='all', metavar='NAMES', help='what npu_patch.py changes on an NPU: all (that leaves results as '
+           'they are), none, or names with commas')
+    option('--profile', type=count, default=0, metavar='STEPS', help='write a trace of so many steps to <output-dir>/profile')
     option('--local-rank', type=count, default=None, help='as torch.distributed.launch passes it; torchrun need not')
     option('--dist-backend', default=None, metavar='NAME', help='of the process group (default: hccl, nccl or gloo, by device)')
     option('--dist-url', default='env://', metavar='URL', help='where the processes meet, such as tcp://10.1.1.20:23456')
@@ -282,6 +291,8 @@ def finish(args):
         args.finetune, args.resume = args.resume, None
     if args.use_ema and args.case != 'eval' and not args.finetune:       # the ModelZoo's word for it
         args.use_ema, args.model_ema = False, True
+    if args.profile and args.case == 'eval':
+        raise UserError('--profile %d traces training steps, and an evaluation has none; leave it out' % args.profile)
     if args.resume and args.finetune:
         raise UserError('--resume continues a run and --finetune begins one; give one of them')
     return args

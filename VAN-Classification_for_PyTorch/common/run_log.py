@@ -13,22 +13,29 @@ import platform
 import sys
 import time
 
-from common import log_parser
+from common import log_formats, log_summary
+from common.errors import UserError
 
 
 # ---- while the run goes on
 
 class RunLog:
-    """Log lines on stdout and events in <folder>/metrics.jsonl, from the primary rank; silent on the others."""
+    """Log lines on stdout and events in <folder>/metrics.jsonl, from the primary rank; silent on the others.
 
-    def __init__(self, folder, primary):
-        self.primary = primary
-        self.file = None
+    progress: the bar that lines interrupt. tensorboard: also write the numbers of events to <folder>/tensorboard.
+    """
+
+    def __init__(self, folder, primary, progress=None, tensorboard=False):
+        self.primary, self.progress = primary, progress
+        self.file = self.writer = None
         if primary:
             self.file = open(os.path.join(folder, 'metrics.jsonl'), 'a', encoding='utf-8')
+            self.writer = summary_writer(os.path.join(folder, 'tensorboard')) if tensorboard else None
 
     def say(self, text):
         if self.primary:
+            if self.progress is not None:
+                self.progress.clear()
             print(text, flush=True)
 
     def event(self, kind, **fields):
@@ -42,14 +49,34 @@ class RunLog:
     def train(self, **fields):
         """epoch, step, steps, loss, fps, step_ms, data_wait (0..1), lr, eta (seconds)."""
         self.event('train', **fields)
-        self.say(log_parser.TRAIN_LINE.format(**dict(
+        self.draw('train', fields, fields['epoch'] * fields['steps'] + fields['step'])
+        self.say(log_formats.TRAIN_LINE.format(**dict(
             fields, percent=100. * fields['step'] / fields['steps'], data_percent=100 * fields['data_wait'],
             eta=datetime.timedelta(seconds=fields['eta']))))
 
     def evaluation(self, note='', **fields):
         """epoch, weights ('model' or 'ema'), acc1, acc5, loss, images, seconds, and the best so far."""
         self.event('eval', **fields)
-        self.say(log_parser.EVAL_LINE.format(note=note, **fields))
+        self.draw('eval' if fields['weights'] == 'model' else 'eval_' + fields['weights'], fields, fields['epoch'] or 0)
+        self.say(log_formats.EVAL_LINE.format(note=note, **fields))
+
+
+    def draw(self, group, fields, place):
+        """Numbers -> TensorBoard, at step (train) or epoch (eval) `place`."""
+        if self.writer is not None:
+            for name in ('loss', 'fps', 'step_ms', 'data_wait', 'lr', 'acc1', 'acc5'):
+                if fields.get(name) is not None:
+                    self.writer.add_scalar('%s/%s' % (group, name), fields[name], place)
+            self.writer.flush()
+
+
+def summary_writer(folder):
+    """Imported here, because the rest of this file works without torch."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as e:
+        raise UserError('--tensorboard needs the package tensorboard, which cannot be imported (%s): pip install tensorboard' % e)
+    return SummaryWriter(folder)
 
 
 def plain(value):
@@ -66,7 +93,7 @@ def plain(value):
 def environment(accelerator):
     """Versions and machine, for result.json."""
     versions = {}
-    for name in ('torch', 'torchvision', 'timm', 'PIL', 'numpy', 'torch_npu', 'apex'):
+    for name in accelerator.packages:
         module = sys.modules.get(name)
         if module is not None:
             versions[name] = str(getattr(module, '__version__', 'unknown'))
@@ -107,17 +134,17 @@ def finish(folder, log_name, network, case, ranks, code, seconds):
 
     A run that ended 0 but reached no end is a failure too.
     """
-    result = log_parser.summarize(log_parser.read_events(os.path.join(folder, 'metrics.jsonl'))[0])
+    result = log_summary.summarize(log_summary.read_events(os.path.join(folder, 'metrics.jsonl'))[0])
     for key, known in (('network', network), ('case', case), ('ranks', ranks)):
         result[key] = known if result[key] is None else result[key]
     code, reason = verdict(code, result['complete'], os.path.join(folder, log_name))
     result.update(device_type=platform.machine(), e2e_seconds=seconds, exit_code=code, reason=reason,
                   status='FAILED' if reason else 'OK')
-    name = log_parser.case_name(result)
+    name = log_summary.case_name(result)
     losses = result.pop('losses')
     if result['status'] == 'OK' and case != 'eval':
         write(os.path.join(folder, 'train_%s_loss.txt' % name), ''.join('%s\n' % loss for loss in losses))
-    items = log_parser.summary_items(result)
+    items = log_summary.summary_items(result)
     write(os.path.join(folder, name + '.log'), ''.join('%s = %s\n' % item for item in items))
     write(os.path.join(folder, 'result.json'), json.dumps(dict(result, case_name=name), indent=1) + '\n')
     print_end(result, dict(items))
@@ -128,7 +155,7 @@ def verdict(code, complete, log_path):
     """-> (exit status, why it failed or None)."""
     if code == 0:
         return (0, None) if complete else (1, 'the trainer ended without an error but before the end of the run')
-    reason = log_parser.failure_reason(log_path)
+    reason = log_summary.failure_reason(log_path)
     if code in (130, 143) and not reason.startswith('stopped by'):
         reason = 'stopped by a signal before there was anything to save'
     return code, reason
@@ -137,10 +164,10 @@ def verdict(code, complete, log_path):
 def print_end(result, items):
     sys.stdout.flush()
     if result['status'] != 'OK':
-        print('%s %s (exit %s)' % (log_parser.ERROR_MARK, result['reason'], result['exit_code']), flush=True)
+        print('%s %s (exit %s)' % (log_formats.ERROR_MARK, result['reason'], result['exit_code']), flush=True)
         return
-    print(log_parser.FINAL_RULE)
-    for label, key in log_parser.FINAL_LINES:
+    print(log_formats.FINAL_RULE)
+    for label, key in log_formats.FINAL_LINES:
         print('%s : %s' % (label, items[key]), flush=True)
 
 
@@ -168,7 +195,7 @@ def main(argv=None):
         return finish(args.folder, args.log_name, args.network, args.case, args.ranks, args.code, args.seconds)
     except OSError as e:
         print('%s the output folder %s cannot be used (%s); choose another with --output_dir'
-              % (log_parser.ERROR_MARK, args.folder, e), file=sys.stderr)
+              % (log_formats.ERROR_MARK, args.folder, e), file=sys.stderr)
         return args.code or 1
 
 

@@ -226,7 +226,16 @@ def run_folder(name, labels, args, data):
     for number, label in enumerate(labels):
         rows.append(run_row(name, label, number, args, data))
         print(line(rows[-1]), flush=True)
+        kept = {other for label in labels[number + 1:] for other in needed(label)}
+        drop_checkpoints(args.out / 'results' / name, kept)
     return rows + same_accuracy(name, rows)
+
+
+def drop_checkpoints(results, kept=()):
+    """Removes the checkpoints of a folder's rows, 7 GB in all, but those of rows in `kept`; logs and figures stay."""
+    for checkpoint in results.rglob('*.pth*'):
+        if checkpoint.relative_to(results).parts[0] not in kept:
+            checkpoint.unlink()
 
 
 def same_accuracy(name, rows):

@@ -218,6 +218,7 @@ class Job:
             summary = result.summary if result else {}
             row = dict(folder=self.name, script=script, seconds=round(time.monotonic() - begun, 1), fps=summary.get('ActualFPS'),
                        acc=summary.get('TrainAccuracy'), problems=problems)
+            smoke.drop_checkpoints(self.out)
             print(smoke.line(row), flush=True)
             yield row
 
@@ -258,10 +259,7 @@ def run_scripts(python, folders, scripts, args, out):
     rows = json.loads((out / 'smoke.json').read_text())
     jobs = [Job(name, python, args.timeout, out) for name in folders]
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        rows = sum(pool.map(lambda job: list(job.rows(own)), jobs), rows)
-    for checkpoint in out.rglob('*.pth*'):      # 7 GB; the logs stay
-        checkpoint.unlink()
-    return rows
+        return sum(pool.map(lambda job: list(job.rows(own)), jobs), rows)
 
 
 def described(record):

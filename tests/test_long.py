@@ -35,17 +35,3 @@ def test_the_folder_learns_the_digits(name, digits, tmp_path):
                  timeout=900)
     assert result.code == 0, result.text
     assert float(result.summary['TrainAccuracy']) >= (93 if name.startswith('Vit') else 95)
-
-
-def test_every_script_of_every_folder_in_an_environment_of_requirements_txt_alone(tmp_path):
-    """ci/smoke.py's 33 rows, in an environment made from the folders' requirements.txt (one file, five times) and nothing else."""
-    assert len({(TOP / name / 'requirements.txt').read_bytes() for name in FOLDERS}) == 1
-    subprocess.run([sys.executable, '-m', 'venv', tmp_path / 'venv'], check=True)
-    python = tmp_path / 'venv' / 'bin' / 'python'
-    subprocess.run([python, '-m', 'pip', 'install', '-q', '--disable-pip-version-check', '-r',
-                    TOP / FOLDERS[0] / 'requirements.txt'], check=True)
-    done = subprocess.run([sys.executable, TOP / 'ci' / 'smoke.py', '--python', python, '--out', tmp_path / 'out'], text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    print(done.stdout)
-    shutil.rmtree(tmp_path / 'venv')     # 5 GB
-    assert done.returncode == 0 and '33 of 33 rows are green' in done.stdout

@@ -1,6 +1,6 @@
 """Every script of VAN's folder, copied away alone and run as a user does: files, lines and numbers of the contract.
 
-The same is done for all folders, more briefly, by ci/smoke.py (test_long.py).
+The same is done for all folders, more briefly, by ci/smoke.py (ci/versions.sh, test_npu.py).
 """
 import json
 import socket

@@ -210,22 +210,24 @@ def ranks_of(out):
 @pytest.mark.parametrize('script, extra, signum, code', [
     ('train_full_1p.sh', ['--model-ema'], signal.SIGINT, 130),
     ('train_full_8p.sh', ['--nproc_per_node=2'], signal.SIGTERM, 143),
-], ids=['1p INT', '2p TERM'])
-def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(folder, few_digits, tmp_path, script, extra, signum, code):
+    pytest.param('train_full_1p.sh', ['--model-ema', '--device=npu', '--amp', '--amp-impl=apex', '--opt-level=O2'], signal.SIGTERM, 143,
+                 marks=pytest.mark.long),
+], ids=['1p INT', '2p TERM', 'apex O2 TERM'])
+def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(folder, few_digits, tmp_path, request, script, extra, signum, code):
     """The run that was stopped and resumed gives the same weights, to the bit, as one that was not."""
     common = ['--data_path', few_digits] + SMALL + extra + [
         '--batch-size', '8', '--epochs', '2', '--print-freq', '1', '--lr=1e-3', '--warmup-epochs=1', '--max-steps=12']
-    script = folder / 'test' / script
-    whole = run(script, *common, out=tmp_path / 'whole')
+    script, env = folder / 'test' / script, request.getfixturevalue('npusim') if '--device=npu' in extra else {}
+    whole = run(script, *common, out=tmp_path / 'whole', **env)
     assert whole.code == 0, whole.text
-    process = start(script, *common, '--output_dir=%s' % (tmp_path / 'cut'))
+    process = start(script, *common, '--output_dir=%s' % (tmp_path / 'cut'), **env)
     wait_for(process, tmp_path / 'cut' / 'metrics.jsonl', '"epoch": 0, "step": 4,')
     process.send_signal(signum)
     text = process.communicate(timeout=60)[0]
     assert process.returncode == code, text
     assert 'stopped by' in text.splitlines()[-1] and '--resume=' in text.splitlines()[-1]
     assert 'Status = FAILED' in next((tmp_path / 'cut').glob('*_acc.log')).read_text()
-    rest = run(script, *common, '--resume', tmp_path / 'cut' / 'checkpoint.pth', out=tmp_path / 'cut')
+    rest = run(script, *common, '--resume', tmp_path / 'cut' / 'checkpoint.pth', out=tmp_path / 'cut', **env)
     assert rest.code == 0 and 'Resumed from' in rest.text, rest.text
     assert rest.summary['TrainAccuracy'] == whole.summary['TrainAccuracy']
     assert rest.summary['BestAccuracy'] == whole.summary['BestAccuracy']

@@ -94,7 +94,13 @@ class Apex(Precision):
             options['combine_grad'] = True
         names = {id(p): name for name, p in model.named_parameters()}
         self.order = [names[id(p)] for p in parameters_of(optimizer)]
-        return self.amp.initialize(model, optimizer, **options)
+        exact = [p.detach().clone() for p in parameters_of(optimizer)]
+        model, optimizer = self.amp.initialize(model, optimizer, **options)
+        # apex makes its float32 weights late, out of the float16 ones: of a resumed run they, and moments loaded before, were rounded
+        optimizer.zero_grad()
+        for weight, of_model in zip(self.amp.master_params(optimizer), exact):
+            weight.data.copy_(of_model)
+        return model, optimizer
 
     def weights(self, model, optimizer):
         masters = zip(self.order, self.amp.master_params(optimizer))

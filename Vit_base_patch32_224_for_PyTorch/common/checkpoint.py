@@ -23,7 +23,7 @@ def save(state, path):
     partial = '%s.%d.tmp' % (path, os.getpid())
     try:
         with open(partial, 'wb') as f:
-            torch.save(state, f)
+            torch.save(on_cpu(state), f)
             f.flush()
             os.fsync(f.fileno())
         os.replace(partial, path)
@@ -34,6 +34,15 @@ def save(state, path):
     finally:
         if os.path.exists(partial):
             os.remove(partial)
+
+
+def on_cpu(value):
+    """The same dicts and lists with their tensors on the CPU: torch.load looks for the device that a file's tensors were on."""
+    if torch.is_tensor(value):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {key: on_cpu(item) for key, item in value.items()}
+    return type(value)(map(on_cpu, value)) if isinstance(value, (list, tuple)) else value
 
 
 def set_aside(path):

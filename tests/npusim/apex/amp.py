@@ -108,21 +108,13 @@ def _cast(value, dtype):
 # ------------------------------------------------------------------ optimizer
 
 def _prepare_optimizer(optimizer, masters, combine_grad):
-    """Gives it float32 masters of its float16 parameters, and the clipping that combine_grad adds.
+    """Lets it make float32 masters of its float16 parameters when it is first used, and adds the clipping of combine_grad.
 
     The joining of all gradients into one tensor, for which combine_grad exists, changes no number and is left out.
     """
     if hasattr(optimizer, '_amp_pairs'):
         raise RuntimeError('A given optimizer should only be passed through amp.initialize once.')
-    optimizer._amp_pairs = []                       # (model parameter, its float32 master)
-    for group in optimizer.param_groups if masters else []:
-        for i, p in enumerate(group['params']):
-            if p.dtype == torch.float16:
-                master = torch.nn.Parameter(p.detach().float())
-                optimizer._amp_pairs.append((p, master))
-                group['params'][i] = master
-                if p in optimizer.state:
-                    optimizer.state[master] = optimizer.state.pop(p)
+    optimizer._amp_pairs = None if masters else []       # (model parameter, its float32 master); None: not made yet
     step, zero_grad = optimizer.step, optimizer.zero_grad
 
     def step_and_copy(self, closure=None):
@@ -134,6 +126,7 @@ def _prepare_optimizer(optimizer, masters, combine_grad):
                 p.copy_(master)
 
     def zero_both(self, *arguments, **keywords):
+        _make_masters(self)
         zero_grad(*arguments, **keywords)
         for p, _ in self._amp_pairs:
             p.grad = None
@@ -142,6 +135,22 @@ def _prepare_optimizer(optimizer, masters, combine_grad):
     optimizer.zero_grad = types.MethodType(zero_both, optimizer)
     if combine_grad:
         optimizer.clip_optimizer_grad_norm_fused = types.MethodType(_clip, optimizer)
+
+
+def _make_masters(optimizer):
+    """As late as apex does: at the first zero_grad or backward. Moments that were loaded before have been rounded to float16."""
+    if optimizer._amp_pairs is not None:
+        return
+    optimizer._amp_pairs = []
+    for group in optimizer.param_groups:
+        for i, p in enumerate(group['params']):
+            if p.dtype == torch.float16:
+                master = torch.nn.Parameter(p.detach().float())
+                optimizer._amp_pairs.append((p, master))
+                group['params'][i] = master
+                if p in optimizer.state:
+                    optimizer.state[master] = optimizer.state.pop(p)
+    optimizer.load_state_dict(optimizer.state_dict())      # gives the moments the masters' dtype
 
 
 def _clip(optimizer, max_norm, norm_type=2):
@@ -200,6 +209,7 @@ def scale_loss(loss, optimizers, loss_id=0, model=None, delay_unscale=False, del
 
 def _set_gradients_aside(optimizer):
     """-> {parameter: gradient} of earlier backward passes, which are unscaled already."""
+    _make_masters(optimizer)
     earlier = {p: p.grad for p in master_params(optimizer) if p.grad is not None}
     for p in earlier:
         p.grad = None

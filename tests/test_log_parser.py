@@ -55,6 +55,18 @@ def test_logs_are_what_their_script_writes(tmp_path):
         assert (tmp_path / name).read_bytes() == (LOGS / name).read_bytes()
 
 
+@pytest.mark.parametrize('name', EXPECTED)
+def test_quick_expressions(name):
+    """What the regex for a whole block finds is what the form's own regex finds in the line; and it finds nearly all that stands alone."""
+    lines = (LOGS / name).read_bytes().splitlines(True)
+    alone = [line for line in lines if (log_parser.match(line.rstrip())[0] or log_formats.LINES[-1]).kind == 'train' and line[:1] in b'TE{']
+    for line in alone:
+        form, found = log_parser.match(line.rstrip())
+        assert form.quick.fullmatch(line).groups() == found.groups()
+        assert form.quick.findall((line + b'nothing\n') * 3) == form.quick.findall(line) * 3
+    assert alone or name in ('spach.log', 'mlperf.log', 'stdout.log') or 'summary' in name or 'crashed' in name
+
+
 # ---- damage
 
 @pytest.mark.parametrize('name', EXPECTED)

@@ -25,16 +25,17 @@ from common.log_runs import EPOCH, YOUNG, Run
 
 MEASURED = ('fps', 'fps_run', 'step_ms', 'step_ms_p50', 'step_ms_p95', 'data_wait', 'peak_memory_mb')
 COUNTS = ('ranks', 'batch_size', 'best_epoch')
-MLLOG_KEYS = ('init_start', 'run_start', 'run_stop', 'eval_accuracy', 'global_batch_size', 'throughput', 'tracked_stats')
+MLLOG_KEYS = {b'init_start', b'run_start', b'run_stop', b'eval_accuracy', b'global_batch_size', b'throughput', b'tracked_stats'}
 BLOCK = 1 << 18          # bytes read at a time
 LONGEST = 1 << 24        # bytes; a longer line is no line of a log
-FEW = 300                # lines of a block
+FEW = 300                # lines of a block that are of no form
 MAX_RUNS = 100           # the last ones are kept
 MAX_PROBLEMS = 100
 
 BY_NEED = {}
 for known_form in log_formats.LINES:
-    BY_NEED.setdefault(known_form.need, []).append((known_form.regex.search, known_form))
+    at_start = known_form.regex.pattern.startswith(b'^')      # search() would try it everywhere
+    BY_NEED.setdefault(known_form.need, []).append((known_form.regex.match if at_start else known_form.regex.search, known_form))
 BY_NEED = tuple(BY_NEED.items())
 
 
@@ -57,7 +58,8 @@ class Log:
     def __init__(self, path, batch=None):
         self.path, self.batch, self.problems, self.more_problems = path, batch, [], 0
         self.runs, self.begun = [Run()], 1
-        self.rows, self.form, self.first_raw, self.last_raw, self.row_number = [], None, b'', b'', 0
+        self.columns, self.rows = [], []   # training lines not yet handed over: lists of values, one for each group, then rows of groups
+        self.form, self.first_raw, self.last_raw = None, b'', b''
         self.unreadable = None             # why there is nothing to read, as a sentence
 
     @property
@@ -109,25 +111,70 @@ class Log:
         """Lines, from a line number on; not whole: the last line of a file, which has no end."""
         if b'\x1b' in block:
             block = log_formats.ANSI.sub(b'', block)
-        lines = enumerate(block.split(b'\n'), number)
+        lines, form = block.split(b'\n'), self.form
+        last = number + len(lines) - 1
         if b'\r' in block:
-            lines = [(n, part) for n, raw in lines for part in raw.split(b'\r') if part]
-        rows, n, others, active = self.rows, number, 0, BY_NEED
+            lines = [(n, part) for n, raw in enumerate(lines, number) for part in raw.split(b'\r') if part]
+            last = lines[-1][0] if lines else number
+            self.scan_lines(lines, block, whole)
+        elif not whole or form is None or not form.quick.match(self.last_raw + b'\n') or not self.scan_quickly(block, lines, number):
+            self.scan_lines(enumerate(lines, number), block, whole)
+        self.flush(last)
+
+    def scan_quickly(self, block, lines, number):
+        """The same in one pass, for a block most of whose lines are of the form of the last training line.
+
+        -> False, and nothing is done, where something stands before a training line on its line.
+        """
+        form, width = self.form, self.form.quick.groups + 1
+        pieces = form.quick.split(block)      # what is between training lines, the groups of a line, what is between...
+        others = pieces[::width]
+        breaks = [i for i, other in enumerate(others) if other]
+        if any(others[i][-1:] != b'\n' for i in breaks):
+            return False
+        columns, low, at = [pieces[i::width] for i in range(1, width)], 0, 0
+        for high in sorted({*breaks, len(others) - 1}):
+            if high > low:
+                if self.form is not form:
+                    self.flush(number + at)
+                    self.form = form
+                self.add([column[low:high] for column in columns], lines[at])
+                low, at = high, at + high - low
+                self.last_raw = lines[at - 1]
+            more = others[high].count(b'\n')
+            if more:
+                self.scan_lines(enumerate(lines[at:at + more], number + at), others[high])
+                at += more
+        return True
+
+    def add(self, columns, raw):
+        """Training lines of the form of the last one, of which raw is the first."""
+        if self.rows:
+            self.rows += zip(*columns)
+        elif self.columns:
+            for column, more in zip(self.columns, columns):
+                column += more
+        else:
+            self.first_raw, self.columns = raw, columns
+
+    def scan_lines(self, lines, block, whole=True):
+        """Lines with their numbers, one by one; they are all in the block."""
+        rows, others, active = self.rows, 0, BY_NEED
         need, search = (self.form.need, self.form.regex.search) if self.form is not None else (b'\n', None)
         for n, raw in lines:
             if need in raw:                   # most lines are training lines of the same form as the one before
                 found = search(raw)
                 if found is not None:
-                    if not rows:
+                    if not rows and not self.columns:
                         self.first_raw = raw
                     rows.append(found.groups())
                     self.last_raw = raw
                     continue
-            others += 1
-            if others == FEW:                 # worth finding out which of the needs are in this block at all
-                active = [entry for entry in BY_NEED if entry[0] in block]
             form, found = match(raw, active)
             if form is None:
+                others += 1
+                if others == FEW:             # worth finding out which of the needs are in this block at all
+                    active = [entry for entry in BY_NEED if entry[0] in block]
                 if not whole or found and log_formats.DAMAGED.search(raw):
                     self.problem(n, 'the last line has no end; left out' if not whole else 'a damaged line; left out')
             elif form.kind == 'train':
@@ -139,11 +186,10 @@ class Log:
                 self.problem(n, 'the last line has no end; left out')
             else:
                 self.handle(form, found.groupdict(), raw, n)
-        self.flush(n)
 
     def handle(self, form, values, raw, number):
         """Everything but training lines."""
-        if log_formats.SHORTER.get(form.name, set()) & self.run.tags:
+        if form.name in log_formats.SHORTER and log_formats.SHORTER[form.name] & self.run.tags:
             self.problem(number, 'a damaged line; left out')
             return
         if form.kind == 'eval' and values.get('step') and int(values['step'][:9]) < int(values['steps'][:9]):
@@ -160,30 +206,37 @@ class Log:
         run = self.run
         if form.name not in run.tags or len(run.tags) < 8 and run.records < 100:
             run.tags.add(form.name)
-            run.tags.update(name for name, regex in log_formats.TRAITS if regex.search(raw))
+            for name, need, regex in log_formats.TRAITS:
+                if need in raw and regex.search(raw):
+                    run.tags.add(name)
 
     # ---- training lines
 
     def flush(self, number):
         """Hands the training lines read so far, up to this line's number, to their run."""
-        rows = self.rows[:]
-        if not rows:
+        if not self.rows and not self.columns:
             return
-        self.rows.clear()
+        columns, self.columns = self.columns, []
+        if self.rows:
+            more = list(map(list, zip(*self.rows)))
+            columns = list(map(operator.add, columns, more)) if columns else more
+            self.rows.clear()
         try:
-            columns, keys = prepare(self.form, rows)
+            columns, keys = prepare(self.form, columns)
         except (ValueError, OverflowError):
+            rows = list(zip(*columns))
             sound = [row for row in rows if is_sound(self.form, row)]
             self.problem(number, '%d of the training lines up to here hold no sound numbers; left out' % (len(rows) - len(sound)))
             if not sound:
                 return
-            columns, keys = prepare(self.form, sound)
+            columns, keys = prepare(self.form, zip(*sound))
         run = self.run
         if not run.pending and keys[0] > run.last_key and all(map(operator.lt, keys, keys[1:])):
             run.remember(keys)
             self.take(columns, keys)
         else:
-            self.sort_out(columns, keys)
+            chosen = run.repeated(keys)
+            self.sort_out(columns, keys) if chosen is None else self.take(columns, keys, chosen)
         for clock in (columns['clock'][0], columns['clock'][-1]) if 'clock' in columns else map(stamp, (self.first_raw, self.last_raw)):
             self.run.tick(clock if clock is None else float(clock))
 
@@ -379,16 +432,17 @@ class Log:
         self.run.closed = True
 
     def on_mllog(self, values, raw, number):
-        if text(values['key']) not in MLLOG_KEYS:
+        if values['key'] not in MLLOG_KEYS:
             return
         entry = json.loads(text(values['json']))
         key, value, more = entry['key'], entry.get('value'), entry.get('metadata') or {}
         clock = real(entry.get('time_ms'))
+        clock = clock / 1000 if clock is not None else None
         if key in ('init_start', 'run_start'):
             self.mark('begin', {}, raw)
         elif key == 'eval_accuracy':
             self.settle()
-            self.run.tick(clock / 1000 if clock is not None else None)
+            self.run.tick(clock)
             value = real(value)
             self.run.evaluation(percent(100 * value if value <= 1 else value), epoch=more.get('epoch_num'))
         elif key == 'run_stop' and more.get('status') not in (None, 'success'):
@@ -399,8 +453,7 @@ class Log:
             (self.run.pending_fields if self.run.pending else self.run.fields)['global_batch'] = int(value)
         elif key in ('throughput', 'tracked_stats'):
             self.run.claim(positive(value['throughput'] if isinstance(value, dict) else value), raw)
-        self.run.tick(clock / 1000 if clock is not None else None)
-
+        self.run.tick(clock)
 
     # ---- a result.json
 
@@ -473,12 +526,12 @@ def stamp(raw):
         return None
 
 
-def prepare(form, rows):
-    """Rows of regex groups -> ({group: column}, positions). ValueError when a row is not sound."""
-    columns = dict(zip(sorted(form.regex.groupindex, key=form.regex.groupindex.get), zip(*rows)))
+def prepare(form, columns):
+    """The values of each regex group -> ({group: column}, positions). ValueError when a line is not sound."""
+    columns = dict(zip(sorted(form.regex.groupindex, key=form.regex.groupindex.get), columns))
     epochs, totals = ({value: int(value) for value in set(columns[name])} for name in ('epoch', 'steps'))
     steps, total = list(map(int, columns['step'])), list(map(totals.get, columns['steps']))
-    if min(total) < 1 or max(total) >= EPOCH or max(epochs.values()) >= 10 ** 6 or any(map(operator.gt, steps, total)):
+    if min(totals.values()) < 1 or max(totals.values()) >= EPOCH or max(epochs.values()) >= 10 ** 6 or any(map(operator.gt, steps, total)):
         raise ValueError('a step beyond its epoch')
     columns['total'] = total
     if 'step_ms' in columns:
@@ -491,7 +544,7 @@ def prepare(form, rows):
 
 def is_sound(form, row):
     try:
-        prepare(form, [row])
+        prepare(form, zip(row))
     except (ValueError, OverflowError):
         return False
     return True

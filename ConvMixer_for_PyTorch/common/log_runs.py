@@ -111,7 +111,10 @@ class Steps:
                 return counts[i], counts[i] * float(times[i]), counts[i] * float(data[i])
         else:
             sums = self.over_window if timing == 'window' else self.over_gaps
-            total = list(zip(counts, sums(1, counts, times), sums(2, counts, data))).__getitem__
+            seconds, waited = sums(1, counts, times), sums(2, counts, data)
+
+            def total(i):
+                return counts[i], seconds[i], waited[i]
         low = 0
         if self.mark is None:
             low = bisect.bisect_left(counts, self.warmup(steps))
@@ -145,8 +148,10 @@ class Steps:
             known[at] = total
             found.append(total)
             count = at
-        for i in range(start, len(counts)):
-            found.append(found[i - LAST // gap] + LAST * means[i])
+        found += [LAST * mean for mean in means[start:]]
+        for i in range(start, min(start + LAST // gap, len(counts))):       # each of the others adds to the one LAST steps before it
+            found[i] += found[i - LAST // gap]
+            found[i::LAST // gap] = list(itertools.accumulate(found[i::LAST // gap]))
         known.update(zip(counts[-LAST:], found[-LAST:]))
         if len(known) > 1000 * LAST:
             self.known[which - 1] = {at: total for at, total in known.items() if at > counts[-1] - LAST}
@@ -202,6 +207,24 @@ class Run:
         if key == self.last_key or before > (self.again.get(key, 1) if seen else 1):
             return self.note(key)
         return 'resume'
+
+    def repeated(self, keys):
+        """Positions that go on, but for some that come several times in a row: -> the indices of the first of each, else None.
+
+        What place() says of each is clear then.
+        """
+        clear = not self.pending and len(self.window) > 1 and self.first_key < keys[0] >= self.last_key
+        if not clear or not all(map(operator.le, keys, keys[1:])):
+            return None
+        chosen = []
+        for i, (key, before) in enumerate(zip(keys, [self.last_key] + keys)):
+            if key != before:
+                chosen.append(i)
+            else:
+                self.note(key)
+        if chosen:
+            self.remember([keys[i] for i in chosen])
+        return chosen
 
     def young(self):
         return len(self.window) <= YOUNG and not self.closed
@@ -266,14 +289,15 @@ class Run:
         self.records += len(keys)
         for name in ('fps', 'images'):
             rates = columns.get(name)
-            there = [i for i in range(len(keys)) if rates[i] is not None] if rates is not None and None in rates else range(len(keys))
-            if rates is not None and there:
+            if rates is not None and rates.count(None) < len(rates):
+                there = [i for i in range(len(keys)) if rates[i] is not None] if None in rates else range(len(keys))
                 self.rates(form, [rates[i] for i in there], columns['time'][there[-1]], lambda i: place(there[i]))
 
     def epoch_lines(self, form, columns, keys, low, high):
         """Those from low to high, which are of one epoch: steps and times."""
         epoch, total = keys[low] // EPOCH, columns['total'][high - 1]
-        counts = [key - epoch * EPOCH + 1 - self.timing.first for key in keys[low:high]]
+        before = epoch * EPOCH + self.timing.first - 1
+        counts = [key - before for key in keys[low:high]]
         if epoch != self.epoch:
             self.epoch, self.count = epoch, 0
             self.epochs += 1

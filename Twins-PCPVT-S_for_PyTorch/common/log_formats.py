@@ -44,16 +44,18 @@ SUMMARY_KEYS = {
 # first     of training lines: the number of an epoch's first step, 0 or 1; None: what the log's own first line has
 # claim     how the lines' `fps` become the figure that the log claims: 'last', 'mean' of those above 0; 'rate': not at all, it is
 #           the rate since the line before. Of 'last' and 'rate', fps * time is the number of images in a step
-Line = collections.namedtuple('Line', 'name kind need regex timing first claim')
+# quick     of training lines: regex that finds them in a block, end of line included, but for what is rare; see expand
+Line = collections.namedtuple('Line', 'name kind need regex timing first claim quick')
 
 
 def line(name, kind, need, regex, timing=None, first=0, claim=None):
-    return Line(name, kind, need, re.compile(regex), timing, first, claim)
+    quick = re.compile(expand(regex.lstrip(b'^'), 1)) if kind == 'train' else None
+    return Line(name, kind, need, re.compile(expand(regex, 0)), timing, first, claim, quick)
 
 
 def regex_of(template):
     """-> the regular expression (bytes) that reads back what the template writes; a group for each field."""
-    forms = {'d': r'\d+', 'f': r'\d+\.\d{%s}', 'e': r'\d\.\d{%s}e[+-]\d+', 'g': r'\S+', '': r'.*?'}
+    forms = {'d': r'\d+', 'f': r'\d+\.\d{%s}', 'e': r'\d\.\d{%s}e[+-]\d+', 'g': r'\S+', '': '<text>'}
     parts = []
     for text, field, spec, _ in string.Formatter().parse(template.strip()):
         parts.append(re.escape(text))
@@ -61,32 +63,42 @@ def regex_of(template):
             digits = spec.partition('.')[2][:-1]
             form = r'\d+' if digits == '0' else forms[spec[-1:]].replace('%s', digits)
             parts.append('%s(?P<%s>%s)' % (' *' if spec.startswith('>') else '', field, form))
-    return (''.join(parts) + r'\s*$').encode()
+    return (''.join(parts) + '<end>').encode()
 
 
-def expand(pattern):
-    """Writes out the shorthands: <f> a number, <l> a loss, <i> a count, <j> a number of JSON, <.3> a number with three decimals, <end> the end of the line."""
-    for short, full in ((b'<f>', rb'\d+\.\d+'), (b'<l>', rb'(?:\d+\.\d*(?:e[+-]\d+)?|nan|inf)'), (b'<i>', rb'\d+'), (b'<end>', rb'\s*$'),
-                        (b'<j>', rb'\d+(?:\.\d+)?(?:e[+-]?\d+)?'), (b'<.2>', rb'\d+\.\d\d'), (b'<.3>', rb'\d+\.\d{3}'), (b'<meters>', rb'(?:[\w/]+: [^ ]+(?: \([^)]*\))?  )*?'),
-                        (b'<id>', rb'(?:\[\w+ id: *(?P<id>\d+) *\] *)?')):
-        pattern = pattern.replace(short, full)
+# Shorthands: what each stands for and, where that is something else, in `quick`. (?:x|) is (?:x)?, but faster.
+SHORTHANDS = {
+    b'<f>': (rb'\d+\.\d+',), b'<i>': (rb'\d+',), b'<.2>': (rb'\d+\.\d\d',), b'<.3>': (rb'\d+\.\d{3}',), b'<s>': (rb'\s+', rb'[ \t]+'),
+    b'<l>': (rb'(?:\d+\.\d*(?:e[+-]\d+|)|nan|inf)', rb'\d+\.\d*(?:|e[+-]\d+)'),             # a loss
+    b'<j>': (rb'\d+(?:\.\d+|)(?:e[+-]?\d+|)',),                                             # a number of JSON
+    b'<wait>': (rb'(?:\d+ days?, |)[\d:]+', rb'\d+(?:[\d:]*| days?, [\d:]+)'),
+    b'<text>': (rb'.*?', rb'[\w:, ]*\w'), b'<end>': (rb'\s*$', rb'\n'),
+    b'<meters>': (rb'(?:[\w/]+: [^ \n]+(?: \([^)\n]*\)|)  )*?',), b'<id>': (rb'(?:\[\w+ id: *(?P<id>\d+) *\] *)?',)}
+
+
+def expand(pattern, quick):
+    """Writes out the shorthands. What the quick one matches, the other must match in that line alone, with the same groups: so nothing
+    in it but <end> may match the end of a line.
+    """
+    for short, full in SHORTHANDS.items():
+        pattern = pattern.replace(short, full[-1 if quick else 0])
     return pattern
 
 
-LINES = [line(name, kind, need, expand(regex), *more) for name, kind, need, regex, *more in [
+LINES = [line(name, kind, need, regex, *more) for name, kind, need, regex, *more in [
     # training
     ('own train', 'train', b'Train: ', regex_of(TRAIN_LINE), 'interval', 1, 'rate'),
     ('timm train', 'train', b'Train: ',
      rb'Train: (?P<epoch><i>) \[ *(?P<step><i>)/(?P<steps><i>) \( *<i>%\)\] +Loss: +(?P<loss><l>) +\( *<l>\) +'
-     rb'Time: +(?P<now><f>)s, *<f>/s +\( *(?P<time><f>)s, *(?P<fps><f>)/s\) +LR: +[^ ]+ +Data: +<f> \( *(?P<data><f>)\)<end>',
+     rb'Time: +(?P<now><f>)s, *<f>/s +\( *(?P<time><f>)s, *(?P<fps><f>)/s\) +LR: +[^ \n]+ +Data: +<f> \( *(?P<data><f>)\)<end>',
      'running', 0, 'last'),
     ('meter train', 'train', b'Epoch: [',
-     rb'Epoch: \[(?P<epoch><i>)\] +\[ *(?P<step><i>)/(?P<steps><i>)\]  eta: (?:<i> days?, )?[\d:]+  (?:lr: [^ ]+  )?'
-     rb'(?:img/s: (?P<images><f>)  )?<meters>loss: (?P<loss><l>) \([^)]*\)  <meters>time: (?P<time><f>)  '
-     rb'(?:fps: ?(?P<fps><f>)  )?data: (?P<data><f>)(?:  max mem: <i>|(?<=\.\d{4}))<end>', 'window', 0, 'mean'),
+     rb'Epoch: \[(?P<epoch><i>)\] +\[ *(?P<step><i>)/(?P<steps><i>)\]  eta: <wait>  (?:lr: [^ \n]+  |)'
+     rb'(?:img/s: (?P<images><f>)  |)<meters>loss: (?P<loss><l>) \([^)\n]*\)  <meters>time: (?P<time><f>)  '
+     rb'(?:fps: ?(?P<fps><f>)  |)data: (?P<data><f>)(?:  max mem: <i>|(?<=\.\d{4}))<end>', 'window', 0, 'mean'),
     ('imagenet train', 'train', b'Epoch: [',
-     rb'Epoch: \[(?P<epoch><i>)\]\[ *(?P<step><i>)/ *(?P<steps><i>)\]\s+Time +(?P<now><f>) +\( *(?P<time><f>)\)\s+'
-     rb'Data +<f> +\( *(?P<data><f>)\)\s+Loss +(?P<loss><l>) +\( *<l>\)\s+Acc@1 +<f> +\( *<f>\)\s+Acc@5 +<f> +\( *<f>\)<end>',
+     rb'Epoch: \[(?P<epoch><i>)\]\[ *(?P<step><i>)/ *(?P<steps><i>)\]<s>Time +(?P<now><f>) +\( *(?P<time><f>)\)<s>'
+     rb'Data +<f> +\( *(?P<data><f>)\)<s>Loss +(?P<loss><l>) +\( *<l>\)<s>Acc@1 +<f> +\( *<f>\)<s>Acc@5 +<f> +\( *<f>\)<end>',
      'running', None),
     ('event train', 'train', b'{"',
      rb'^\{"event": "train", "time": (?P<clock><j>), "epoch": (?P<epoch><i>), "step": (?P<step><i>), "steps": (?P<steps><i>), '
@@ -140,10 +152,11 @@ ANSI = re.compile(rb'\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))')
 ARGUMENTS = {'batch_size': re.compile(rb'\bbatch_size=(\d+)[,)]'), 'ranks': re.compile(rb'\bworld_size=(\d+)[,)]'),
              'model': re.compile(rb"\bmodel='([^']+)'")}
 
-# What is looked for in a run's first lines to tell apart formats that share line forms.
+# What is looked for in a run's first lines to tell apart formats that share line forms: (name, what such a line holds, regex).
 TRAITS = (
-    ('logger', re.compile(rb'\(\w+\.py \d+\): INFO ')), ('fps', re.compile(rb'  fps:')), ('img/s', re.compile(rb'  img/s:')),
-    ('four digits', re.compile(rb'Train: .*Loss: +(?:\d\.\d{3}|\d\d\.\d\d|\d{3}\.\d|\d{4}\.) \(')), ('card', re.compile(rb'\[[gn]pu id: ')))
+    ('logger', b'.py ', re.compile(rb'\(\w+\.py \d+\): INFO ')), ('fps', b'  fps:', re.compile(rb'  fps:')),
+    ('img/s', b'  img/s:', re.compile(rb'  img/s:')), ('card', b'pu id: ', re.compile(rb'\[[gn]pu id: ')),
+    ('four digits', b'Train: ', re.compile(rb'Train: .*Loss: +(?:\d\.\d{3}|\d\d\.\d\d|\d{3}\.\d|\d{4}\.) \(')))
 
 # name, which lines and traits tell it (any of these sets, seen whole; the first format that fits counts), what its own FPS is.
 # ConvMixer's and VAN's logs are an older timm's, which printed the loss with four digits.

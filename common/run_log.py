@@ -32,8 +32,9 @@ class RunLog:
             self.file = open(os.path.join(folder, 'metrics.jsonl'), 'a', encoding='utf-8')
             self.writer = summary_writer(os.path.join(folder, 'tensorboard')) if tensorboard else None
 
-    def say(self, text):
-        if self.primary:
+    def say(self, text, any_rank=False):
+        """A line from the primary rank, or from whichever calls."""
+        if self.primary or any_rank:
             if self.progress is not None:
                 self.progress.clear()
             print(text, flush=True)

@@ -2,6 +2,7 @@
 import contextlib
 import io
 import os
+import re
 import shutil
 import signal
 import socket
@@ -134,7 +135,7 @@ def test_wrong_checkpoints(folder, few_digits, trained, tmp_path, script):
     text.write_text('not a checkpoint')
     flag = '--finetune_pth' if 'finetune' in script else '--resume'
     for path, model, words in ((cut, 'van_b0', ['cut.pth', 'cut short']), (text, 'van_b0', ['text.pth']),
-                               (trained, 'van_b1', ['is of another model than van_b1'])):
+                               (trained, 'van_b1', ['is of another model than van_b1', 'give --model van_b0'])):
         before = path.read_bytes()
         result = run(folder / 'test' / script, '--data_path', few_digits, flag, path, '--model', model, '--img-size', '32',
                      '--device', 'cpu', out=tmp_path / 'out')
@@ -178,6 +179,7 @@ def test_bad_images_are_skipped_up_to_a_limit(folder, data, trained, tmp_path):
     assert_fails(run(script, *arguments, '--skip-bad-images', '1', out=tmp_path / 'b'), 'more than 1 images')
     skipping = run(script, *arguments, '--skip-bad-images', out=tmp_path / 'c')
     assert skipping.code == 0 and '(91 images' in skipping.text and '2 unreadable' in skipping.text
+    assert len(re.findall('^image .*/my data/(?:train|val)/.* cannot be read .*; skipped, [12] of at most 100$', skipping.text, re.M)) == 4
 
 
 # ---- kills

@@ -86,13 +86,15 @@ def first_image(folder):
                     % (folder, ' '.join(IMG_EXTENSIONS)))
 
 
+WAY_OUT = '; repair or remove it, or go on without such images by --skip-bad-images'
+
+
 def read_image(path):
     """-> RGB PIL image. Raises UserError for a file that cannot be decoded."""
     try:
         return default_loader(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        raise UserError('image %s cannot be read (%s); repair or remove it, or go on without such images by '
-                        '--skip-bad-images' % (path, e))
+        raise UserError('image %s cannot be read (%s)%s' % (path, e, WAY_OUT))
 
 
 # ---- randomness
@@ -301,11 +303,11 @@ class Batches:
     """Iterates a loader's batches on the device.
 
     waited: seconds spent waiting for the loader since the last call of `take_waited`.
-    bad: paths that could not be read so far; more than `limit` of them end the run.
+    bad: what could not be read so far, each said once by `tell`; more than `limit` of them end the run.
     """
 
-    def __init__(self, loader, stage, accelerator, limit):
-        self.loader, self.stage, self.accelerator, self.limit = loader, stage, accelerator, limit
+    def __init__(self, loader, stage, accelerator, limit, tell):
+        self.loader, self.stage, self.accelerator, self.limit, self.tell = loader, stage, accelerator, limit, tell
         self.waited, self.bad = 0., set()
 
     def __len__(self):
@@ -337,3 +339,4 @@ class Batches:
                 if len(self.bad) > self.limit:
                     raise UserError(reason if self.limit == 0 else 'more than %d images cannot be read (--skip-bad-images '
                                     '%d), the last: %s' % (self.limit, self.limit, reason))
+                self.tell('%s; skipped, %d of at most %d' % (reason[:-len(WAY_OUT)], len(self.bad), self.limit))

@@ -92,7 +92,7 @@ def load_safetensors(path):
 
 def damaged(path, error):
     return UserError('checkpoint %s cannot be read: it is cut short, damaged or not a checkpoint (%s); copy it again or '
-                     'take an earlier one' % (path, str(error).strip().split('\n')[0][:120]))
+                     'take an earlier one' % (path, re.split(r'\. |\n', str(error).strip())[0][:200]))
 
 
 def weights(loaded, path, ema=False):
@@ -108,9 +108,10 @@ def weights(loaded, path, ema=False):
     return state
 
 
-def load_weights(model, state, path, arch, new_head=False):
+def load_weights(model, state, path, arch, written_for=None, new_head=False):
     """Loads a state dict strictly. -> the names that were left fresh.
 
+    written_for: the name of the model that the file states, where it states one.
     new_head: weights of the classifier whose shape differs are left as they are in the model.
     Raises UserError when the rest does not fit: another model's checkpoint, or another number of classes.
     """
@@ -120,10 +121,12 @@ def load_weights(model, state, path, arch, new_head=False):
     odd = {name for name in set(own) | set(state)
            if name not in own or name not in state or state[name].shape != own[name].shape}
     if odd - heads:
+        known = isinstance(written_for, str) and written_for != arch
         raise UserError('checkpoint %s is of another model than %s: of %d weights %d are missing in the file, %d have another shape, '
-                        'and %d are unknown (such as %s); name its model with --model' % (
+                        'and %d are unknown (such as %s); give %s' % (
                             path, arch, len(own), len(set(own) - set(state)), len(odd & set(own) & set(state)),
-                            len(set(state) - set(own)), min(odd - heads)))
+                            len(set(state) - set(own)), min(odd - heads),
+                            '--model %s, which the file names' % written_for if known else "its model's name by --model"))
     if odd and not new_head:
         raise UserError('checkpoint %s has another number of classes than the %d here (%s differs); --finetune takes its weights '
                         'and makes a new head' % (path, model.get_classifier().out_features, min(odd)))

@@ -93,7 +93,7 @@ class Run:
             state, changes = self.hooks.fit_weights(checkpoint.weights(loaded, path, args.use_ema), model)
         except ValueError as e:
             raise UserError('checkpoint %s: %s' % (path, e))
-        fresh = checkpoint.load_weights(model, state, path, args.model, new_head=bool(args.finetune))
+        fresh = checkpoint.load_weights(model, state, path, args.model, loaded.get('arch'), new_head=bool(args.finetune))
         changes += ['averaged weights'] if args.use_ema else []
         changes += ['made anew: %s' % ', '.join(fresh)] if fresh else []
         self.log.say('; '.join(['Weights from %s' % path] + changes))
@@ -104,7 +104,7 @@ class Run:
         order = data.EvalOrder(len(dataset), args.validation_batch_size, self.eval_ranks, args.eval_steps)
         self.val_size, self.val_counted = len(dataset), order.size
         self.val_batches = data.Batches(data.make_loader(dataset, order, args, self.accelerator),
-                                        data.Stage(args, self.accelerator), self.accelerator, args.skip_bad_images)
+                                        data.Stage(args, self.accelerator), self.accelerator, args.skip_bad_images, self.tell)
 
     def prepare_training(self):
         args = self.args
@@ -117,7 +117,7 @@ class Run:
         self.steps = self.order.steps
         self.stage = data.TrainStage(args, self.accelerator, self.ranks)
         self.batches = data.Batches(data.make_loader(dataset, self.order, args, self.accelerator), self.stage,
-                                    self.accelerator, args.skip_bad_images)
+                                    self.accelerator, args.skip_bad_images, self.tell)
         self.criterion = self.make_criterion()
         with blamed('--opt %s' % args.opt):
             self.optimizer = create_optimizer(args, self.model)
@@ -129,6 +129,10 @@ class Run:
         with blamed('--sched %s' % args.sched):
             self.schedule, self.epochs = self.hooks.schedule(args, self.optimizer, self.steps)
         self.net = self.wrap()
+
+    def tell(self, text):
+        """Says what one rank alone knows."""
+        self.log.say(text, any_rank=True)
 
     def make_criterion(self):
         if self.stage.mixup is not None:

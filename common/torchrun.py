@@ -26,8 +26,9 @@ def launch(argv):
     except ChildFailedError as e:
         rank, failure = e.get_first_failure()
         if failure.exitcode < 0:
-            report('rank %d was killed by %s (SIGKILL often means that the memory ran out: fewer --workers or a smaller '
-                   '--batch-size); the other ranks were stopped' % (rank, signal.Signals(-failure.exitcode).name))
+            name = signal.Signals(-failure.exitcode).name
+            hint = ' (often: the memory ran out; fewer --workers or a smaller --batch-size)' if name == 'SIGKILL' else ''
+            report('rank %d was killed by %s%s; the other ranks were stopped' % (rank, name, hint))
             return 128 - failure.exitcode
         return failure.exitcode
     except Exception as e:

@@ -3,7 +3,9 @@
 A folder's train.py calls `main` with its recipe and its create_model. What differs between the models is data (recipe)
 or a hook; no model's name stands here.
 """
+import gc
 import os
+import sys
 
 import torch.distributed as dist
 
@@ -38,9 +40,8 @@ def main(description, recipe, hooks, argv=None):
             raise
         report(error)
         code = 1
-    # only now, with loaders and DistributedDataParallel gone: tearing gloo down around them can hang
-    if is_distributed() and code == 0:
-        dist.destroy_process_group()
+    if is_distributed():
+        leave_group(code)
     return code
 
 
@@ -63,10 +64,29 @@ def run(args, ranks, hooks):
     device.short_float32(args.hf32)
     this = Run(args, ranks, device, classes, loaded, hooks)
     this.introduce()
-    if args.case == 'eval':
-        this.evaluate_only()
-    else:
-        this.fit()
+    try:
+        if args.case == 'eval':
+            this.evaluate_only()
+        else:
+            this.fit()
+    finally:
+        this.stop.close()
+
+
+def leave_group(code):
+    """Ends this process's part in the process group; where the run failed, ends the process.
+
+    gloo's threads hold tensors. One that lets go of a tensor while the interpreter takes itself apart aborts the process, after
+    a run that was good. They end with their groups, and a group lives as long as anything refers to it: so what is left of
+    the run goes first (DistributedDataParallel and Run are rings, which only the collector finds). A rank that failed may
+    have work under way that the others never join, and would wait for it: it takes nothing apart.
+    """
+    gc.collect()
+    if code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    dist.destroy_process_group()
 
 
 def read_checkpoint(args, hooks):

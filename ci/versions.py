@@ -152,16 +152,19 @@ def full_2p(job):
 
 
 def resume(job):
-    """Stopped by SIGTERM in its first epoch and resumed: the last loss and accuracy are those of the run that was not stopped."""
-    long_enough = ['--max-steps=8']
-    whole, cut = job.run('train_full_1p.sh', 'whole', *long_enough), job.out / 'cut'
-    process = smoke.start(job.script('train_full_1p.sh'), *job.arguments, *long_enough, '--output_dir=%s' % cut, python=job.python)
+    """Stopped by SIGTERM in its first epoch and resumed: the last loss and accuracy are those of the run that was not stopped.
+
+    Two ranks with a loading process each, and the signal goes to all processes, as a scheduler sends it.
+    """
+    options, cut = ['--nproc_per_node=2', '--workers=1', '--max-steps=8'], job.out / 'cut'
+    whole = job.run('train_full_8p.sh', 'whole', *options)
+    process = smoke.start(job.script('train_full_8p.sh'), *job.arguments, *options, '--output_dir=%s' % cut, python=job.python)
     events, deadline = cut / 'metrics.jsonl', time.monotonic() + job.timeout
     while process.poll() is None and time.monotonic() < deadline:
         if events.is_file() and '"event": "train"' in events.read_text():
             break
         time.sleep(.02)
-    process.terminate()
+    os.killpg(process.pid, signal.SIGTERM)
     try:
         text = process.communicate(timeout=job.timeout)[0]
     except subprocess.TimeoutExpired:
@@ -170,10 +173,10 @@ def resume(job):
     (job.out / 'cut.txt').write_text(text)
     if process.returncode != 143:
         return ['exit %s where a stopped run ends with 143: %s' % (process.returncode, text.splitlines()[-1:])], None
-    rest = job.run('train_full_1p.sh', 'cut', *long_enough, '--resume=%s' % (cut / 'checkpoint.pth'))
+    rest = job.run('train_full_8p.sh', 'cut', *options, '--resume=%s' % (cut / 'checkpoint.pth'))
     keys = ('ActualLoss', 'TrainAccuracy')
     ends = [[run.summary.get(key) for key in keys] for run in (whole, rest)]
-    problems = smoke.judge(whole, job.name, 'full_1p') + smoke.judge(rest, job.name, 'full_1p')
+    problems = smoke.judge(whole, job.name, 'full_2p') + smoke.judge(rest, job.name, 'full_2p')
     problems += [] if 'Resumed from' in rest.text else ['the log has no "Resumed from"']
     return problems + ([] if ends[0] == ends[1] else ['%s are %s, and %s without the stop' % (keys, ends[1], ends[0])]), rest
 

@@ -6,6 +6,7 @@ or a hook; no model's name stands here.
 import gc
 import os
 import sys
+import traceback
 
 import torch.distributed as dist
 
@@ -20,29 +21,42 @@ ADOPTED = ('model', 'img_size', 'mean', 'std', 'crop_pct', 'interpolation')
 
 
 def main(description, recipe, hooks, argv=None):
-    """Runs what the command line asks for. -> the exit status: 0, 1 user's mistake, 128 + signal.
+    """Runs what the command line asks for. -> the exit status: 0, 1 (a user's mistake, or with a traceback our own), 128 + signal.
 
     recipe: see options.parse; hooks: see hooks.py.
     """
+    said, code = None, 0
     try:
         args = options.parse(description, recipe, argv, hooks.add_options)
         hooks.settle(args)
         ranks = Ranks(args.local_rank)
         run(args, ranks, hooks)
-        code = 0
     except Interrupted as e:
-        if ranks.primary:
-            report(e)
-        code = e.code
-    except (UserError, RuntimeError) as e:
-        error = e if isinstance(e, UserError) else explain(e)
-        if error is None:
-            raise
-        report(error)
-        code = 1
-    if is_distributed():
-        leave_group(code)
+        said, code = str(e) if ranks.primary else None, e.code
+    except Exception as e:
+        said, code = explain(e), 1
+        if said is None:
+            traceback.print_exc()
+    leave(said, code)
     return code
+
+
+def leave(said, code):
+    """Ends what is left of the run, says why it failed and, where it was one of several processes that failed, ends the process.
+
+    What is left hangs together in rings, which only the collector finds: process groups, with gloo's threads. Such a thread, if
+    it lets go of a tensor while the interpreter takes itself apart, aborts the process after a run that was good. A rank that
+    failed may have work under way that the others never join, and would wait for it: it takes no group apart.
+    """
+    gc.collect()
+    if said:
+        report(said)
+    if is_distributed():
+        if code:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        dist.destroy_process_group()
 
 
 def run(args, ranks, hooks):
@@ -69,24 +83,12 @@ def run(args, ranks, hooks):
             this.evaluate_only()
         else:
             this.fit()
+    except (UserError, RuntimeError):
+        if not ranks.primary:        # all ranks tend to fail together, and torchrun stops those that have not said why yet
+            this.stop.leave_when_told()
+        raise
     finally:
-        this.stop.close()
-
-
-def leave_group(code):
-    """Ends this process's part in the process group; where the run failed, ends the process.
-
-    gloo's threads hold tensors. One that lets go of a tensor while the interpreter takes itself apart aborts the process, after
-    a run that was good. They end with their groups, and a group lives as long as anything refers to it: so what is left of
-    the run goes first (DistributedDataParallel and Run are rings, which only the collector finds). A rank that failed may
-    have work under way that the others never join, and would wait for it: it takes nothing apart.
-    """
-    gc.collect()
-    if code:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    dist.destroy_process_group()
+        this.close()
 
 
 def read_checkpoint(args, hooks):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import SMALL, run, start
 
-from common import log_parser
+from common import log_parser, log_summary
 
 TRAIN = SMALL + ['--batch-size', '8', '--epochs', '2', '--max-steps', '2']
 
@@ -113,6 +113,15 @@ def test_mistakes(folder, data, tmp_path, damage, arguments, words):
     assert_fails(result, *words)
 
 
+@pytest.mark.parametrize('log, reason', [
+    ('Train: 0\n[Error] no room (x)\n[Error] another rank ended\n', 'no room (x)'),
+    ('Traceback (most recent call last):\n  File "a.py"\nKeyError: \'a\'\n[Error] another rank ended\n', "KeyError: 'a'"),
+    ('bash: line 1: killed\n\n', 'bash: line 1: killed'), ('\n', 'the run left an empty log')])
+def test_the_first_reason_counts(tmp_path, log, reason):
+    (tmp_path / 'log').write_text(log)
+    assert log_summary.failure_reason(str(tmp_path / 'log')) == reason
+
+
 def test_no_data_path(folder):
     result = run(folder / 'test' / 'train_performance_1p.sh')
     assert (result.code, result.lines) == (1, ['[Error] para "data_path" must be confing'])
@@ -155,6 +164,16 @@ def test_another_optimizer_cannot_go_on(folder, few_digits, trained, tmp_path):
     result = run(folder / 'test' / 'train_full_1p.sh', '--data_path', few_digits, '--resume', trained, *TRAIN, '--epochs=3',
                  '--opt=sgd', out=tmp_path / 'out')
     assert_fails(result, 'was trained with --opt adamw')
+
+
+def test_a_rank_that_fails_alone_is_heard(folder, data, tmp_path):
+    """The other one waits for it in a collective, and both have loading processes."""
+    image = sorted((data / 'train' / '0').iterdir())[7]
+    image.write_bytes(image.read_bytes()[:200])
+    result = run(folder / 'test' / 'train_full_8p.sh', '--data_path', data, *SMALL, '--nproc_per_node=2', '--workers=1',
+                 '--batch-size=8', '--epochs=1', out=tmp_path / 'out')
+    assert_fails(result, 'cannot be read', image.name)
+    assert sum('cannot be read' in line for line in result.lines) == 2, result.text
 
 
 def test_a_port_in_use_is_left_alone(folder, few_digits, trained, tmp_path):
@@ -216,15 +235,18 @@ def ranks_of(out):
                  marks=pytest.mark.long),
 ], ids=['1p INT', '2p TERM', 'apex O2 TERM'])
 def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(folder, few_digits, tmp_path, request, script, extra, signum, code):
-    """The run that was stopped and resumed gives the same weights, to the bit, as one that was not."""
-    common = ['--data_path', few_digits] + SMALL + extra + [
+    """The run that was stopped and resumed gives the same weights, to the bit, as one that was not.
+
+    The signal goes to all its processes, the loading ones too, as from a terminal, torchrun or a scheduler.
+    """
+    common = ['--data_path', few_digits] + SMALL + extra + ['--workers=2'] + [
         '--batch-size', '8', '--epochs', '2', '--print-freq', '1', '--lr=1e-3', '--warmup-epochs=1', '--max-steps=12']
     script, env = folder / 'test' / script, request.getfixturevalue('npusim') if '--device=npu' in extra else {}
     whole = run(script, *common, out=tmp_path / 'whole', **env)
     assert whole.code == 0, whole.text
     process = start(script, *common, '--output_dir=%s' % (tmp_path / 'cut'), **env)
     wait_for(process, tmp_path / 'cut' / 'metrics.jsonl', '"epoch": 0, "step": 4,')
-    process.send_signal(signum)
+    os.killpg(process.pid, signum)
     text = process.communicate(timeout=60)[0]
     assert process.returncode == code, text
     assert 'stopped by' in text.splitlines()[-1] and '--resume=' in text.splitlines()[-1]

@@ -4,6 +4,7 @@ The environments are those of ci/versions.sh, which runs every script in them; t
 """
 import subprocess
 import sys
+import time
 
 import pytest
 import smoke
@@ -137,3 +138,43 @@ def test_a_missing_interpreter_is_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv('PYENV_ROOT', str(tmp_path))
     with pytest.raises(versions.Missing, match='no Python 3.8 or 3.7 was found .* pyenv install 3.8'):
         versions.environment('1.5')
+
+
+RANK = '''
+import os, signal, sys, time
+told = []
+signal.signal(signal.SIGTERM, lambda signum, frame: told.append(signum))
+open(sys.argv[1] + os.environ['RANK'], 'w').write(' '.join(os.environ[k] for k in (
+    'LOCAL_RANK', 'WORLD_SIZE', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')))
+if sys.argv[2] == 'fail' and os.environ['RANK'] == '3':
+    sys.exit(7)
+if sys.argv[2] == 'die' and os.environ['RANK'] == '3':
+    os.kill(os.getpid(), signal.SIGKILL)
+end = time.monotonic() + 40
+while sys.argv[2] != 'end' and not told and time.monotonic() < end:
+    time.sleep(.05)
+time.sleep(.5 if told else 0)       # saves
+open(sys.argv[1] + os.environ['RANK'], 'a').write(' ended')
+sys.exit(143 if told else 0)
+'''
+
+
+@pytest.mark.parametrize('what, code', [('end', 0), ('fail', 7), ('die', 137), ('stop', 143)])
+def test_what_stands_in_for_torchrun_before_torch_1_9(tmp_path, what, code):
+    """Ranks 2 and 3 of 4, on the second of two machines. Told to stop, by a failure or by a signal, they have time to save."""
+    (tmp_path / 'rank.py').write_text(RANK)
+    launch = 'import sys; sys.argv[0] = %r; from common import torchrun; sys.exit(torchrun.launch_before_elastic(sys.argv[1:]))'
+    process = subprocess.Popen(
+        [sys.executable, '-c', launch % str(TOP / 'common' / 'torchrun.py'), '--nproc_per_node=2', '--nnodes=2', '--node_rank=1',
+         '--master_addr=10.0.0.1', '--master_port=123', str(tmp_path / 'rank.py'), str(tmp_path / 'rank'), what],
+        cwd=TOP, stderr=subprocess.PIPE, text=True)
+    while what == 'stop' and not (tmp_path / 'rank2').exists() & (tmp_path / 'rank3').exists():
+        time.sleep(.05)
+    if what == 'stop':
+        process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == code, said
+    assert ('rank 3 was killed by SIGKILL' in said) == (what == 'die')
+    ended = '' if what in ('fail', 'die') else ' ended'
+    assert (tmp_path / 'rank2').read_text() == '0 4 2 10.0.0.1 123 ended'
+    assert (tmp_path / 'rank3').read_text() == '1 4 2 10.0.0.1 123' + ended

@@ -94,7 +94,6 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}                           # r
 if [[ -t 1 ]]; then export PROGRESS_TTY=1; fi                               # progress.py draws beside the log
 if ((nproc > 1)); then
     cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-    export LOCAL_WORLD_SIZE=$nproc     # torch < 1.9 does not tell the ranks
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}
 fi
 if [[ ${etp_running_flag:-} != true ]]; then

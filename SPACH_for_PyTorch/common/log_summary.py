@@ -60,7 +60,7 @@ def summarize(events):
 
 
 def failure_reason(log_path):
-    """The sentence in a failed run's raw log: our own error line, else the exception, else the last line.
+    """The sentence in a failed run's raw log: our own error line or the exception, else the last line.
 
     Of several the first counts: a rank that dies takes the others down, and they complain after it.
     """
@@ -71,12 +71,12 @@ def failure_reason(log_path):
     except OSError:
         return 'the run left no log'
     lines = [line.strip() for line in lines if line.strip()]
-    said = [line for line in lines if ERROR_MARK in line]
-    if said:
-        return said[0][said[0].index(ERROR_MARK) + len(ERROR_MARK):].strip()
-    raised = [line for line in lines if re.match(r'(\[rank\d+\]: ?)?[\w.]*(Error|Exception|Interrupt)\b', line)
-              and 'ChildFailedError' not in line]
-    return raised[0] if raised else (lines or ['the run left an empty log'])[-1]
+    for line in lines:
+        if ERROR_MARK in line:
+            return line[line.index(ERROR_MARK) + len(ERROR_MARK):].strip()
+        if re.match(r'(\[rank\d+\]: ?)?[\w.]*(Error|Exception|Interrupt)\b', line) and 'ChildFailedError' not in line:
+            return line
+    return (lines or ['the run left an empty log'])[-1]
 
 
 def case_name(result):

@@ -30,11 +30,13 @@ KNOWN = (
 
 
 def explain(error):
-    """-> the UserError for an exception of torch whose cause is known, or None."""
+    """-> the sentence for a UserError, or for an exception of torch whose cause is known; else None."""
     text = str(error).strip()
+    if isinstance(error, UserError):
+        return text
     for sign, meaning in KNOWN:
         if sign in text:
-            return UserError('%s (%s)' % (meaning, text.split('\n')[0][:160]))
+            return '%s (%s)' % (meaning, text.split('\n')[0][:160])
     return None
 
 

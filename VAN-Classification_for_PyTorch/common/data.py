@@ -10,6 +10,7 @@ import collections
 import hashlib
 import os
 import random
+import signal
 import time
 
 import numpy as np
@@ -206,12 +207,23 @@ class EvalOrder:
             yield [(0, index, 0) for index in self.mine[start:start + self.batch_size]]
 
 
+def stay_until_ended(number):
+    """A loading process, told to stop together with the trainer, goes on: the trainer ends its step and saves, then ends it.
+
+    A scheduler, a terminal and torchrun tell every process of a job. After two minutes the process goes by itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(120))
+
+
 def make_loader(dataset, order, args, accelerator):
     """DataLoader of Batch."""
     options = compat.loader_options(args.workers)
     if args.pin_mem:
         options.update(accelerator.pinning())
-    return DataLoader(dataset, batch_sampler=order, num_workers=args.workers, collate_fn=collate, **options)
+    return DataLoader(dataset, batch_sampler=order, num_workers=args.workers, collate_fn=collate,
+                      worker_init_fn=stay_until_ended, **options)
 
 
 def transform_of(args, training):
@@ -319,6 +331,13 @@ class Batches:
     def take_waited(self):
         waited, self.waited = self.waited, 0.
         return waited
+
+    def close(self):
+        """Ends the loading processes, as soon as no loop is over them.
+
+        Left to the collector, a loader would lose the queues to its processes before it ends them, and wait 5 s for each.
+        """
+        self.loader = None
 
     def _timed(self):
         source = iter(self.loader)

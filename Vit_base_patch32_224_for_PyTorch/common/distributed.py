@@ -7,7 +7,7 @@ import time
 import torch
 import torch.distributed as dist
 
-from common.errors import UserError
+from common.errors import Interrupted, UserError
 
 
 class Ranks:
@@ -90,6 +90,13 @@ class StopRequest:
         self.work.wait()
         answer, self.work = int(self.flag.item()), None
         return answer
+
+    def leave_when_told(self):
+        """From here on a signal ends this process at once; so does one that came already, as Interrupted."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        if self.signum:
+            raise Interrupted(self.signum, 'after another rank failed')
 
     def close(self):
         """Lets go of its process group. Signals are still noted, which keeps them from spoiling the end of the run."""

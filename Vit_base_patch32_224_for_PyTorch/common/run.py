@@ -38,7 +38,7 @@ class Run:
         self.eval_ranks = ranks if args.dist_eval else Ranks(environ={})
         self.precision = precision.choose(args, device)
         self.clip = precision.clipper(args.clip_grad, args.clip_mode)
-        self.ema = self.optimizer = self.schedule = self.profile = None
+        self.batches = self.ema = self.optimizer = self.schedule = self.profile = None
         self.best_acc1 = self.best_epoch = None
         self.last_acc1, self.first_epoch, self.first_step = 0., 0, 0
         self.saved_over = set()
@@ -285,6 +285,13 @@ class Run:
         best = self.path('checkpoint.pth') if self.args.case != 'eval' else self.args.resume
         self.log.say('Checkpoint: %s' % best)
         self.log.event('end', checkpoint=best, complete=True)
+
+    def close(self):
+        """Ends the loading processes, and lets go of the process group of `stop`."""
+        for batches in (self.batches, self.val_batches):
+            if batches is not None:
+                batches.close()
+        self.stop.close()
 
     # ---- keeping
 

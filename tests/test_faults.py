@@ -40,7 +40,7 @@ def assert_fails(result, *words):
     last = result.lines[-1]
     assert last.startswith('[Error] ') and all(word in last for word in words), result.text
     assert 'Traceback' not in result.text, result.text
-    assert result.seconds < 60
+    assert result.seconds < 120        # it did not wait for a time-out
     assert result.summary['Status'] == 'FAILED' and result.summary['Reason'] in last
     assert not any(result.summary[key] != 'N/A' for key in ('ActualFPS', 'TrainAccuracy') if key in result.summary)
     assert not list(result.out.glob('train_*_loss.txt'))
@@ -229,7 +229,7 @@ def ranks_of(out):
 
 
 @pytest.mark.parametrize('script, extra, signum, code', [
-    ('train_full_1p.sh', ['--model-ema'], signal.SIGINT, 130),
+    pytest.param('train_full_1p.sh', ['--model-ema'], signal.SIGINT, 130, marks=pytest.mark.long),
     ('train_full_8p.sh', ['--nproc_per_node=2'], signal.SIGTERM, 143),
     pytest.param('train_full_1p.sh', ['--model-ema', '--device=npu', '--amp', '--amp-impl=apex', '--opt-level=O2'], signal.SIGTERM, 143,
                  marks=pytest.mark.long),

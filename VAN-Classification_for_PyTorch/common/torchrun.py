@@ -50,8 +50,7 @@ def status_of(rank, code):
 def launch_before_elastic(argv):
     """The same. torchrun's forerunner, torch.distributed.launch, leaves its ranks behind (1.5) or kills them (1.8) when told to stop."""
     args = parse(argv)
-    ranks = [start(args, local) for local in range(args.nproc_per_node)]
-    told = []
+    ranks, told = [], []
 
     def tell(signum, frame=None):
         told.append(signum)
@@ -61,6 +60,10 @@ def launch_before_elastic(argv):
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, tell)
+    for local in range(args.nproc_per_node):
+        ranks.append(start(args, local))
+    if told:                      # meanwhile
+        tell(told[0])
     first = wait_for_first(ranks)
     if first is None:
         return 0

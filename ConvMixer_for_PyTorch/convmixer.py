@@ -4,11 +4,12 @@ Paper: Trockman, Kolter, "Patches Are All You Need?", arXiv:2201.09792.
 Names and state-dict keys follow locuslab/convmixer, convmixer.py: the network is one nn.Sequential,
 so that its keys are numbers ("0.weight", "3.0.fn.0.weight", ...) and upstream's checkpoints load strictly.
 """
+
 import re
 
 import torch.nn as nn
 
-from common.registry import factories, look_up
+from common.variants import entry_point, look_up
 
 # name -> arguments of ConvMixer. Upstream registers 768/32 with GELU; the weights that were published for it
 # were trained with ReLU (as timm's convmixer_768_32 is). The keys are the same, so only the name can tell.
@@ -44,7 +45,8 @@ def _mixer_layer(dim, kernel_size, activation):
     pointwise = nn.Conv2d(dim, dim, kernel_size=1)
     return nn.Sequential(
         Residual(nn.Sequential(*_conv_act_norm(depthwise, activation, dim))),
-        *_conv_act_norm(pointwise, activation, dim))
+        *_conv_act_norm(pointwise, activation, dim),
+    )
 
 
 class ConvMixer(nn.Sequential):
@@ -56,14 +58,15 @@ class ConvMixer(nn.Sequential):
 
     def __init__(self, dim, depth, kernel_size=9, patch_size=7, n_classes=1000, activation=nn.GELU):
         if kernel_size % 2 == 0:
-            raise ValueError('ConvMixer needs an odd kernel_size, got %d' % kernel_size)
+            raise ValueError(f'ConvMixer needs an odd kernel_size, got {kernel_size}')
         patches = nn.Conv2d(3, dim, kernel_size=patch_size, stride=patch_size)
         super().__init__(
             *_conv_act_norm(patches, activation, dim),
             *[_mixer_layer(dim, kernel_size, activation) for _ in range(depth)],
             nn.AdaptiveAvgPool2d((1, 1)),
             nn.Flatten(),
-            nn.Linear(dim, n_classes))
+            nn.Linear(dim, n_classes),
+        )
 
     def get_classifier(self):
         return self[-1]
@@ -76,7 +79,7 @@ def _config(name):
     return look_up(name, VARIANTS)
 
 
-def create_model(name, num_classes=1000, img_size=224, drop_path=None, drop_rate=0., **kwargs):
+def create_model(name, num_classes=1000, img_size=224, drop_path=None, drop_rate=0.0, **kwargs):
     """Build a variant by name, or convmixer_<dim>_<depth>_ks<kernel>_p<patch>. kwargs replace arguments of ConvMixer.
 
     img_size is accepted for the sake of one interface and changes nothing: no weight depends on it.
@@ -85,9 +88,12 @@ def create_model(name, num_classes=1000, img_size=224, drop_path=None, drop_rate
     config = _config(name)
     for option, value in (('drop_path', drop_path), ('drop_rate', drop_rate)):
         if value:
-            raise ValueError('%s has no dropout and no stochastic depth: %s must be 0, got %s' % (name, option, value))
+            raise ValueError(f'{name} has no dropout and no stochastic depth: {option} must be 0, got {value}')
     return ConvMixer(**dict(dict(config, n_classes=num_classes), **kwargs))
 
 
-# Upstream's entry points: convmixer.convmixer_1536_20(), and so on.
-globals().update(factories(create_model, VARIANTS))
+# Upstream's entry points
+convmixer_1536_20 = entry_point(create_model, 'convmixer_1536_20')
+convmixer_768_32 = entry_point(create_model, 'convmixer_768_32')
+convmixer_768_32_relu = entry_point(create_model, 'convmixer_768_32_relu')
+convmixer_1024_20_ks9_p14 = entry_point(create_model, 'convmixer_1024_20_ks9_p14')

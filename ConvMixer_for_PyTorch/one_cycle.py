@@ -1,7 +1,7 @@
 """ConvMixer's learning rate: piecewise linear, per step."""
 
 # (share of the run, share of the peak rate); upstream: timm/scheduler/onecycle_lr.py of its timm fork
-POINTS = ((0., 0.), (.4, 1.), (.8, .05), (1., 0.))
+POINTS = ((0.0, 0.0), (0.4, 1.0), (0.8, 0.05), (1.0, 0.0))
 
 
 def one_cycle(progress, peak):
@@ -9,7 +9,7 @@ def one_cycle(progress, peak):
     for (x0, y0), (x1, y1) in zip(POINTS, POINTS[1:]):
         if progress <= x1:
             return peak * (y0 + (y1 - y0) * (progress - x0) / (x1 - x0))
-    return 0.
+    return 0.0
 
 
 class OneCycle:
@@ -27,6 +27,6 @@ class OneCycle:
 
     def step_update(self, updates):
         """Sets the rate for the step after `updates` steps of the run."""
-        lr = one_cycle(min(1., (updates + 1) / self.total_steps), self.peak)
+        lr = one_cycle(min(1.0, (updates + 1) / self.total_steps), self.peak)
         for group in self.optimizer.param_groups:
             group['lr'] = lr

@@ -5,9 +5,10 @@
 
 The scripts in test/ run this file; `python train.py --help` lists every option.
 """
+
 import sys
 
-from common import trainer
+from common import cli
 from common.errors import UserError
 from common.hooks import Hooks
 from convmixer import create_model
@@ -19,13 +20,31 @@ RECIPE = {
     'network': 'ConvMixer_for_PyTorch',
     'model': 'convmixer_1536_20',
     'batch_size': 64,
-    'img_size': 224, 'crop_pct': .96, 'mean': [.485, .456, .406], 'std': [.229, .224, .225], 'interpolation': 'bicubic',
-    'opt': 'adamw', 'opt_eps': 1e-3, 'weight_decay': 2e-5, 'clip_grad': 1.,
-    'lr': .01,                                    # at any batch
-    'sched': 'onecycle', 'epochs': 150, 'warmup_epochs': 0, 'cooldown_epochs': 0,
-    'aa': 'rand-m9-mstd0.5-inc1', 'train_interpolation': 'random', 'color_jitter': .4,
-    'mixup': .5, 'cutmix': .5, 'smoothing': .1, 'reprob': .25, 'remode': 'pixel',
-    'opt_level': 'O2', 'loss_scale': 128., 'seed': 42,
+    'img_size': 224,
+    'crop_pct': 0.96,
+    'mean': [0.485, 0.456, 0.406],
+    'std': [0.229, 0.224, 0.225],
+    'interpolation': 'bicubic',
+    'opt': 'adamw',
+    'opt_eps': 1e-3,
+    'weight_decay': 2e-5,
+    'clip_grad': 1.0,
+    'lr': 0.01,  # at any batch
+    'sched': 'onecycle',
+    'epochs': 150,
+    'warmup_epochs': 0,
+    'cooldown_epochs': 0,
+    'aa': 'rand-m9-mstd0.5-inc1',
+    'train_interpolation': 'random',
+    'color_jitter': 0.4,
+    'mixup': 0.5,
+    'cutmix': 0.5,
+    'smoothing': 0.1,
+    'reprob': 0.25,
+    'remode': 'pixel',
+    'opt_level': 'O2',
+    'loss_scale': 128.0,
+    'seed': 42,
     # Upstream has no fine-tuning recipe: a tenth of the rate for a fifth of the epochs is this collection's choice.
     'cases': {'finetune': {'lr': 1e-3, 'epochs': 30, 'warmup_epochs': 0}},
 }
@@ -35,10 +54,13 @@ class ConvMixerHooks(Hooks):
     """--sched onecycle."""
 
     def settle(self, args):
-        idle = {'warmup_epochs', 'warmup_lr', 'min_lr', 'cooldown_epochs'} & args.explicit
+        idle = [name for name in ('cooldown_epochs', 'min_lr', 'warmup_epochs', 'warmup_lr') if args.given(name)]
         if args.sched == 'onecycle' and idle:
-            raise UserError('--%s does nothing in the one-cycle schedule; leave it out, or choose --sched cosine'
-                            % sorted(idle)[0].replace('_', '-'))
+            option = idle[0].replace('_', '-')
+            raise UserError(
+                f'--{option} has no effect in the one-cycle schedule; leave it out, or choose --sched cosine'
+            )
+        return {}
 
     def schedule(self, args, optimizer, steps):
         if args.sched == 'onecycle':
@@ -46,5 +68,7 @@ class ConvMixerHooks(Hooks):
         return super().schedule(args, optimizer, steps)
 
 
+HOOKS = ConvMixerHooks(create_model, PATCHES)
+
 if __name__ == '__main__':
-    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, ConvMixerHooks(create_model, PATCHES)))
+    sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

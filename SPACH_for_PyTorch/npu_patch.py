@@ -3,9 +3,10 @@
 Stochastic depth draws on the device already. Tokens and images are transposed views of one another here, which linear
 layers, convolutions and layer norms then read.
 """
+
 from torch import nn
 
-from common.patches import FAST_GELU, INT32_TARGETS, contiguous_inputs, fuse_attention
+from common.npu_patches import FAST_GELU, INT32_TARGETS, contiguous_inputs, fuse_attention
 from models.spach.layers.spatial_func import SpatialAttention
 
 

@@ -5,9 +5,10 @@
 
 The scripts in test/ run this file; `python train.py --help` lists every option.
 """
+
 import sys
 
-from common import trainer
+from common import cli
 from common.hooks import Hooks
 from models.registry import create_model
 from npu_patch import PATCHES
@@ -17,19 +18,41 @@ RECIPE = {
     'network': 'SPACH_for_PyTorch',
     'model': 'spach_ms_s_patch4_224_conv',
     'batch_size': 128,
-    'img_size': 224, 'crop_pct': .875, 'mean': [.485, .456, .406], 'std': [.229, .224, .225], 'interpolation': 'bicubic',
-    'opt': 'adamw', 'weight_decay': .05,
-    'lr_base': 5e-4, 'lr_base_size': 512, 'lr_scaled': True,
-    'sched': 'cosine', 'epochs': 300, 'warmup_epochs': 20, 'warmup_lr': 1e-6, 'min_lr': 1e-5, 'cooldown_epochs': 0,
-    'aa': 'rand-m9-mstd0.5-inc1', 'train_interpolation': 'bicubic', 'color_jitter': .4,
-    'mixup': .8, 'cutmix': 1., 'smoothing': .1, 'reprob': .25, 'remode': 'pixel', 'repeated_aug': True,
-    'model_ema': True, 'model_ema_decay': .99996,
-    'opt_level': 'O2', 'loss_scale': 128., 'seed': 0,
+    'img_size': 224,
+    'crop_pct': 0.875,
+    'mean': [0.485, 0.456, 0.406],
+    'std': [0.229, 0.224, 0.225],
+    'interpolation': 'bicubic',
+    'opt': 'adamw',
+    'weight_decay': 0.05,
+    'lr_base': 5e-4,
+    'lr_base_size': 512,
+    'lr_scaled': True,
+    'sched': 'cosine',
+    'epochs': 300,
+    'warmup_epochs': 20,
+    'warmup_lr': 1e-6,
+    'min_lr': 1e-5,
+    'cooldown_epochs': 0,
+    'aa': 'rand-m9-mstd0.5-inc1',
+    'train_interpolation': 'bicubic',
+    'color_jitter': 0.4,
+    'mixup': 0.8,
+    'cutmix': 1.0,
+    'smoothing': 0.1,
+    'reprob': 0.25,
+    'remode': 'pixel',
+    'repeated_aug': True,
+    'model_ema': True,
+    'model_ema_decay': 0.99996,
+    'opt_level': 'O2',
+    'loss_scale': 128.0,
+    'seed': 0,
     # Upstream's --finetune never ran: a tenth of the rate for 30 epochs is this collection's choice.
     'cases': {'finetune': {'lr_base': 5e-5, 'epochs': 30, 'warmup_epochs': 2}},
-    'summary_also': {'AvgFPS': 'fps', 'MinLoss': 'min_loss', 'MaxAccuracy': 'best_acc1'},     # the folder's names of old
+    'summary_also': {'AvgFPS': 'fps', 'MinLoss': 'min_loss', 'MaxAccuracy': 'best_acc1'},  # the folder's names of old
 }
-SPACH_DROP_PATH = .1     # upstream's --drop-path, which reaches its spach models only
+SPACH_DROP_PATH = 0.1  # upstream's --drop-path, which reaches its spach models only
 
 
 class SpachHooks(Hooks):
@@ -50,5 +73,7 @@ class SpachHooks(Hooks):
         return wanted
 
 
+HOOKS = SpachHooks(create_model, PATCHES)
+
 if __name__ == '__main__':
-    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, SpachHooks(create_model, PATCHES)))
+    sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

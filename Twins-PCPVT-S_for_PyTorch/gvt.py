@@ -4,30 +4,49 @@ The network is timm's (timm.models.twins), under the names of Meituan-AutoML/Twi
 Twins-PCPVT, alt_gvt_* is Twins-SVT. State-dict keys, their order and the logits are upstream's, so that its checkpoints
 load strictly. No weight depends on the image size.
 """
+
 import inspect
 
 from timm.models import twins
 
 from common.compat import to_2tuple
-from common.registry import factories, look_up
+from common.variants import entry_point, look_up
 
 # Per stage: channels, heads, MLP expansion, blocks, and for SVT the side of the attention windows in tokens (the first,
 # third, ... block of a stage is local, the others are global; without wss all are global).
 VARIANTS = {
-    'pcpvt_small_v0': dict(embed_dims=(64, 128, 320, 512), num_heads=(1, 2, 5, 8), mlp_ratios=(8, 8, 4, 4),
-                           depths=(3, 4, 6, 3)),
-    'pcpvt_base_v0': dict(embed_dims=(64, 128, 320, 512), num_heads=(1, 2, 5, 8), mlp_ratios=(8, 8, 4, 4),
-                          depths=(3, 4, 18, 3)),
-    'pcpvt_large_v0': dict(embed_dims=(64, 128, 320, 512), num_heads=(1, 2, 5, 8), mlp_ratios=(8, 8, 4, 4),
-                           depths=(3, 8, 27, 3)),
-    'alt_gvt_small': dict(embed_dims=(64, 128, 256, 512), num_heads=(2, 4, 8, 16), mlp_ratios=(4, 4, 4, 4),
-                          depths=(2, 2, 10, 4), wss=(7, 7, 7, 7)),
-    'alt_gvt_base': dict(embed_dims=(96, 192, 384, 768), num_heads=(3, 6, 12, 24), mlp_ratios=(4, 4, 4, 4),
-                         depths=(2, 2, 18, 2), wss=(7, 7, 7, 7)),
-    'alt_gvt_large': dict(embed_dims=(128, 256, 512, 1024), num_heads=(4, 8, 16, 32), mlp_ratios=(4, 4, 4, 4),
-                          depths=(2, 2, 18, 2), wss=(7, 7, 7, 7)),
+    'pcpvt_small_v0': dict(
+        embed_dims=(64, 128, 320, 512), num_heads=(1, 2, 5, 8), mlp_ratios=(8, 8, 4, 4), depths=(3, 4, 6, 3)
+    ),
+    'pcpvt_base_v0': dict(
+        embed_dims=(64, 128, 320, 512), num_heads=(1, 2, 5, 8), mlp_ratios=(8, 8, 4, 4), depths=(3, 4, 18, 3)
+    ),
+    'pcpvt_large_v0': dict(
+        embed_dims=(64, 128, 320, 512), num_heads=(1, 2, 5, 8), mlp_ratios=(8, 8, 4, 4), depths=(3, 8, 27, 3)
+    ),
+    'alt_gvt_small': dict(
+        embed_dims=(64, 128, 256, 512),
+        num_heads=(2, 4, 8, 16),
+        mlp_ratios=(4, 4, 4, 4),
+        depths=(2, 2, 10, 4),
+        wss=(7, 7, 7, 7),
+    ),
+    'alt_gvt_base': dict(
+        embed_dims=(96, 192, 384, 768),
+        num_heads=(3, 6, 12, 24),
+        mlp_ratios=(4, 4, 4, 4),
+        depths=(2, 2, 18, 2),
+        wss=(7, 7, 7, 7),
+    ),
+    'alt_gvt_large': dict(
+        embed_dims=(128, 256, 512, 1024),
+        num_heads=(4, 8, 16, 32),
+        mlp_ratios=(4, 4, 4, 4),
+        depths=(2, 2, 18, 2),
+        wss=(7, 7, 7, 7),
+    ),
 }
-SMALLEST_SIDE = 32   # pixels: the last of the four stages (strides 4, 2, 2, 2) then has one token a side
+SMALLEST_SIDE = 32  # pixels: the last of the four stages (strides 4, 2, 2, 2) then has one token a side
 
 
 def _dropout(rate):
@@ -52,7 +71,7 @@ class Twins(twins.Twins):
     the window is padded with zeros, where upstream's network stops with an error (it takes multiples of 224 only).
     """
 
-    def __init__(self, wss=None, drop_rate=0., **kwargs):
+    def __init__(self, wss=None, drop_rate=0.0, **kwargs):
         super().__init__(wss=wss, **dict(_dropout(drop_rate), **kwargs))
         # An optimizer's state is stored by position, so that a resumed one needs upstream's order of parameters.
         _move_last(self, 'pos_block')
@@ -66,8 +85,9 @@ class Twins(twins.Twins):
 def _check_image_size(name, img_size):
     height, width = to_2tuple(img_size)
     if min(height, width) < SMALLEST_SIDE:
-        raise ValueError('%s needs images of at least %dx%d pixels, got %dx%d'
-                         % (name, SMALLEST_SIDE, SMALLEST_SIDE, height, width))
+        raise ValueError(
+            f'{name} needs images of at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {height}x{width}'
+        )
 
 
 def create_model(name, num_classes=1000, img_size=224, drop_path=None, **kwargs):
@@ -86,5 +106,10 @@ def create_model(name, num_classes=1000, img_size=224, drop_path=None, **kwargs)
     return Twins(**dict(settings, **kwargs))
 
 
-# Upstream's entry points: gvt.pcpvt_small_v0(num_classes=...), and so on.
-globals().update(factories(create_model, VARIANTS))
+# Upstream's entry points
+pcpvt_small_v0 = entry_point(create_model, 'pcpvt_small_v0')
+pcpvt_base_v0 = entry_point(create_model, 'pcpvt_base_v0')
+pcpvt_large_v0 = entry_point(create_model, 'pcpvt_large_v0')
+alt_gvt_small = entry_point(create_model, 'alt_gvt_small')
+alt_gvt_base = entry_point(create_model, 'alt_gvt_base')
+alt_gvt_large = entry_point(create_model, 'alt_gvt_large')

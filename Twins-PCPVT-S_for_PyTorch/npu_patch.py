@@ -3,11 +3,12 @@
 Stochastic depth draws on the device already. timm's attention has its own path to scaled_dot_product_attention; the patch
 takes torch_npu's kernel instead. Layer norms read transposed views of the patch embeddings.
 """
+
 import torch.nn.functional as F
 from timm.models.twins import GlobalSubSampleAttn, LocallyGroupedAttn
 from torch import nn
 
-from common.patches import FAST_GELU, INT32_TARGETS, contiguous_inputs, fuse_attention
+from common.npu_patches import FAST_GELU, INT32_TARGETS, contiguous_inputs, fuse_attention
 
 
 class FusedGlobalAttention(GlobalSubSampleAttn):
@@ -21,7 +22,7 @@ class FusedGlobalAttention(GlobalSubSampleAttn):
             x = self.sr(x.transpose(1, 2).reshape(batch, width, *size))
             x = self.norm(x.flatten(2).transpose(1, 2))
         k, v = self.kv(x).reshape(batch, -1, 2, heads, channels).permute(2, 0, 3, 1, 4).unbind(0)
-        out = self.fused(q, k, v, self.scale, self.attn_drop.p if self.training else 0.)
+        out = self.fused(q, k, v, self.scale, self.attn_drop.p if self.training else 0.0)
         return self.proj_drop(self.proj(out.transpose(1, 2).reshape(batch, tokens, width)))
 
 
@@ -36,7 +37,7 @@ class FusedLocalAttention(LocallyGroupedAttn):
         x = x.reshape(batch, rows, side, columns, side, width).transpose(2, 3)
         qkv = self.qkv(x).reshape(batch * rows * columns, side * side, 3, self.num_heads, width // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        out = self.fused(q, k, v, self.scale, self.attn_drop.p if self.training else 0.)
+        out = self.fused(q, k, v, self.scale, self.attn_drop.p if self.training else 0.0)
         out = out.transpose(1, 2).reshape(batch, rows, columns, side, side, width).transpose(2, 3)
         out = out.reshape(batch, rows * side, columns * side, width)[:, :high, :wide]
         return self.proj_drop(self.proj(out.reshape(batch, tokens, width)))

@@ -3,8 +3,9 @@
 Its stochastic depth draws on the device already, and its large kernel attention is convolutions. The layer norm at the end of
 a stage reads a transposed view.
 """
+
 from torch import nn
 
-from common.patches import FAST_GELU, INT32_TARGETS, contiguous_inputs
+from common.npu_patches import FAST_GELU, INT32_TARGETS, contiguous_inputs
 
 PATCHES = [contiguous_inputs(nn.LayerNorm), INT32_TARGETS, FAST_GELU]

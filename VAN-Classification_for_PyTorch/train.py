@@ -5,9 +5,10 @@
 
 The scripts in test/ run this file; `python train.py --help` lists every option.
 """
+
 import sys
 
-from common import trainer
+from common import cli
 from common.hooks import Hooks
 from models.van import create_model
 from npu_patch import PATCHES
@@ -18,17 +19,40 @@ RECIPE = {
     'network': 'VAN-Classification_for_PyTorch',
     'model': 'van_base',
     'batch_size': 128,
-    'img_size': 224, 'crop_pct': .9, 'mean': [.5] * 3, 'std': [.5] * 3, 'interpolation': 'bicubic',
-    'opt': 'adamw', 'weight_decay': .05, 'momentum': .9,
-    'lr_base': 1e-3, 'lr_base_size': 1024,
-    'sched': 'cosine', 'epochs': 300, 'warmup_epochs': 5, 'warmup_lr': 1e-6, 'min_lr': 1e-6, 'cooldown_epochs': 10,
-    'aa': 'rand-m9-mstd0.5-inc1', 'train_interpolation': 'random', 'color_jitter': .4,
-    'mixup': .8, 'cutmix': 1., 'smoothing': .1, 'reprob': .25, 'remode': 'pixel',
-    'drop_path': .1, 'model_ema_decay': .9998,
-    'opt_level': 'O1', 'loss_scale': 'dynamic', 'seed': 42,
+    'img_size': 224,
+    'crop_pct': 0.9,
+    'mean': [0.5] * 3,
+    'std': [0.5] * 3,
+    'interpolation': 'bicubic',
+    'opt': 'adamw',
+    'weight_decay': 0.05,
+    'momentum': 0.9,
+    'lr_base': 1e-3,
+    'lr_base_size': 1024,
+    'sched': 'cosine',
+    'epochs': 300,
+    'warmup_epochs': 5,
+    'warmup_lr': 1e-6,
+    'min_lr': 1e-6,
+    'cooldown_epochs': 10,
+    'aa': 'rand-m9-mstd0.5-inc1',
+    'train_interpolation': 'random',
+    'color_jitter': 0.4,
+    'mixup': 0.8,
+    'cutmix': 1.0,
+    'smoothing': 0.1,
+    'reprob': 0.25,
+    'remode': 'pixel',
+    'drop_path': 0.1,
+    'model_ema_decay': 0.9998,
+    'opt_level': 'O1',
+    'loss_scale': 'dynamic',
+    'seed': 42,
     # Upstream has no fine-tuning recipe: a tenth of the rate for a tenth of the epochs is this collection's choice.
     'cases': {'finetune': {'lr_base': 1e-4, 'epochs': 30, 'warmup_epochs': 2, 'cooldown_epochs': 0}},
 }
 
+HOOKS = Hooks(create_model, PATCHES)
+
 if __name__ == '__main__':
-    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, Hooks(create_model, PATCHES)))
+    sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

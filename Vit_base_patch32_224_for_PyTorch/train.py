@@ -6,10 +6,11 @@
 
 The scripts in test/ run this file; `python train.py --help` lists every option.
 """
+
 import sys
 
 import imagenet_cli
-from common import trainer
+from common import cli
 from common.errors import UserError
 from common.hooks import Hooks
 from npu_patch import PATCHES
@@ -21,15 +22,34 @@ from weights import fit_to_model, load_npz
 RECIPE = {
     'network': 'Vit_base_patch32_224_for_PyTorch',
     'model': 'vit_base_patch32_224',
-    'batch_size': 256, 'batch_per_node': True,
-    'img_size': 224, 'crop_pct': .875, 'mean': [.5] * 3, 'std': [.5] * 3, 'interpolation': 'bicubic',
-    'opt': 'momentum', 'momentum': .9, 'weight_decay': 1e-4,      # timm calls SGD without Nesterov 'momentum'
-    'lr': .03,                                                    # at any batch
-    'sched': 'cosine', 'epochs': 8, 'warmup_epochs': 0, 'min_lr': 0., 'cooldown_epochs': 0,
-    'aa': None, 'color_jitter': 0., 'train_interpolation': 'bicubic',
-    'mixup': 0., 'cutmix': 0., 'smoothing': 0., 'reprob': 0.,
-    'opt_level': 'O1', 'loss_scale': 'dynamic', 'seed': 49, 'print_freq': 10,
-    'cases': {'finetune': {'epochs': 8, 'warmup_epochs': 0}},     # the recipe is a fine-tuning already
+    'batch_size': 256,
+    'batch_per_node': True,
+    'img_size': 224,
+    'crop_pct': 0.875,
+    'mean': [0.5] * 3,
+    'std': [0.5] * 3,
+    'interpolation': 'bicubic',
+    'opt': 'momentum',
+    'momentum': 0.9,
+    'weight_decay': 1e-4,  # timm calls SGD without Nesterov 'momentum'
+    'lr': 0.03,  # at any batch
+    'sched': 'cosine',
+    'epochs': 8,
+    'warmup_epochs': 0,
+    'min_lr': 0.0,
+    'cooldown_epochs': 0,
+    'aa': None,
+    'color_jitter': 0.0,
+    'train_interpolation': 'bicubic',
+    'mixup': 0.0,
+    'cutmix': 0.0,
+    'smoothing': 0.0,
+    'reprob': 0.0,
+    'opt_level': 'O1',
+    'loss_scale': 'dynamic',
+    'seed': 49,
+    'print_freq': 10,
+    'cases': {'finetune': {'epochs': 8, 'warmup_epochs': 0}},  # the recipe is a fine-tuning already
 }
 
 
@@ -39,14 +59,18 @@ class ViTHooks(Hooks):
     add_options = staticmethod(imagenet_cli.add_options)
 
     def settle(self, args):
+        changed = {}
         if args.pretrained and not args.finetune and not args.resume:
-            raise UserError('--pretrained: no weights come with the code and none are downloaded; give a file by '
-                            '--pretrained-path (.npz of the JAX release, .pth or .safetensors)')
+            raise UserError(
+                '--pretrained: no weights come with the code and none are downloaded; give a file by '
+                '--pretrained-path (.npz of the JAX release, .pth or .safetensors)'
+            )
         if args.case == 'full' and not args.finetune and not args.resume:
-            args.notes.append('No --pretrained-path: the weights are random, and the recipe is one for fine-tuning.')
-        if 'img_size' not in args.explicit:
-            args.img_size = VARIANTS.get(args.model, {}).get('img_size', args.img_size)      # 384 for *_384
-        imagenet_cli.settle(args)
+            changed['notes'] = ['No --pretrained-path: the weights are random, and the recipe is one for fine-tuning.']
+        if not args.given('img_size'):
+            changed['img_size'] = VARIANTS.get(args.model, {}).get('img_size', args.img_size)  # 384 for *_384
+        changed.update(imagenet_cli.settle(args))
+        return changed
 
     def read_weights(self, path):
         if not path.endswith('.npz'):
@@ -54,11 +78,13 @@ class ViTHooks(Hooks):
         try:
             return {'state_dict': load_npz(path)}
         except (OSError, ValueError) as e:
-            raise UserError('--pretrained-path: %s' % e)
+            raise UserError(f'--pretrained-path: {e}') from e
 
     def fit_weights(self, state, model):
         return fit_to_model(state, model)
 
 
+HOOKS = ViTHooks(create_model, PATCHES)
+
 if __name__ == '__main__':
-    sys.exit(trainer.main(__doc__.split('\n')[0], RECIPE, ViTHooks(create_model, PATCHES)))
+    sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

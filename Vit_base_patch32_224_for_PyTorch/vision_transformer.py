@@ -4,6 +4,7 @@ The network is timm's (timm.models.vision_transformer), built with the names, ke
 20b2d4b6 (July 2021), so that checkpoints of that time load strictly into every timm this collection runs with.
 weights.py brings weights of another image size, and the original JAX release's, to these models.
 """
+
 import inspect
 from collections import OrderedDict
 
@@ -11,7 +12,7 @@ from timm.models import vision_transformer as timm_vit
 from torch import nn
 
 from common.compat import to_2tuple, trunc_normal_
-from common.registry import factories, look_up
+from common.variants import entry_point, look_up
 
 TINY = dict(embed_dim=192, depth=12, num_heads=3)
 SMALL = dict(embed_dim=384, depth=12, num_heads=6)
@@ -19,7 +20,7 @@ BASE = dict(embed_dim=768, depth=12, num_heads=12)
 LARGE = dict(embed_dim=1024, depth=24, num_heads=16)
 HUGE = dict(embed_dim=1280, depth=32, num_heads=16)
 IN21K = dict(num_classes=21843)
-MIIL = dict(qkv_bias=False)          # Alibaba-MIIL/ImageNet21K; its 21k set has 11221 classes
+MIIL = dict(qkv_bias=False)  # Alibaba-MIIL/ImageNet21K; its 21k set has 11221 classes
 
 # name: arguments of VisionTransformer; img_size is 224 pixels and num_classes 1000 where nothing else is said.
 VARIANTS = {
@@ -40,7 +41,6 @@ VARIANTS = {
     'vit_base_patch32_sam_224': dict(BASE, patch_size=32, representation_size=768),
     'vit_base_patch16_sam_224': dict(BASE, patch_size=16, representation_size=768),
     'vit_base_patch16_224_miil': dict(**BASE, **MIIL, patch_size=16),
-
     'vit_tiny_patch16_224_in21k': dict(**TINY, **IN21K, patch_size=16),
     'vit_small_patch32_224_in21k': dict(**SMALL, **IN21K, patch_size=32),
     'vit_small_patch16_224_in21k': dict(**SMALL, **IN21K, patch_size=16),
@@ -50,7 +50,6 @@ VARIANTS = {
     'vit_large_patch16_224_in21k': dict(**LARGE, **IN21K, patch_size=16),
     'vit_huge_patch14_224_in21k': dict(**HUGE, **IN21K, patch_size=14, representation_size=1280),
     'vit_base_patch16_224_miil_in21k': dict(**BASE, **MIIL, patch_size=16, num_classes=11221),
-
     'deit_tiny_patch16_224': dict(TINY, patch_size=16),
     'deit_small_patch16_224': dict(SMALL, patch_size=16),
     'deit_base_patch16_224': dict(BASE, patch_size=16),
@@ -59,6 +58,7 @@ VARIANTS = {
 
 
 # ---- the network
+
 
 def _dropout(rate):
     """Arguments for the pin's drop_rate (after the embeddings and inside the blocks), as this timm spells them."""
@@ -75,13 +75,13 @@ class VisionTransformer(timm_vit.VisionTransformer):
     drop_rate is the pin's (see _dropout). Further keywords go to timm's class.
     """
 
-    def __init__(self, num_classes=1000, representation_size=None, drop_rate=0., **kwargs):
+    def __init__(self, num_classes=1000, representation_size=None, drop_rate=0.0, **kwargs):
         super().__init__(num_classes=num_classes, **dict(_dropout(drop_rate), **kwargs))
         self.pre_logits = nn.Identity()
         if representation_size:
             self._add_representation(representation_size, num_classes)
         if not kwargs.get('weight_init'):
-            trunc_normal_(self.cls_token, std=.02)  # timm 1.x: 1e-6
+            trunc_normal_(self.cls_token, std=0.02)  # timm 1.x: 1e-6
 
     def _add_representation(self, size, num_classes):
         del self.head  # registered anew after pre_logits, where the pin has it
@@ -90,7 +90,7 @@ class VisionTransformer(timm_vit.VisionTransformer):
         self.head = nn.Linear(size, num_classes) if num_classes > 0 else nn.Identity()
         for layer in (self.pre_logits.fc, self.head):
             if isinstance(layer, nn.Linear):
-                trunc_normal_(layer.weight, std=.02)
+                trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
 
     def forward_head(self, x, pre_logits: bool = False):
@@ -128,9 +128,38 @@ def create_model(name, num_classes=None, img_size=None, drop_path=None, **kwargs
     height, width = settings['img_size'] = tuple(to_2tuple(settings['img_size']))
     patch = settings['patch_size']
     if min(height, width) < patch:
-        raise ValueError('%s needs images of at least %dx%d pixels, got %dx%d' % (name, patch, patch, height, width))
+        raise ValueError(f'{name} needs images of at least {patch}x{patch} pixels, got {height}x{width}')
     return VisionTransformer(**settings)
 
 
-# Upstream's entry points: vision_transformer.vit_base_patch32_224(num_classes=...), and so on.
-globals().update(factories(create_model, VARIANTS))
+# Upstream's entry points
+vit_tiny_patch16_224 = entry_point(create_model, 'vit_tiny_patch16_224')
+vit_tiny_patch16_384 = entry_point(create_model, 'vit_tiny_patch16_384')
+vit_small_patch32_224 = entry_point(create_model, 'vit_small_patch32_224')
+vit_small_patch32_384 = entry_point(create_model, 'vit_small_patch32_384')
+vit_small_patch16_224 = entry_point(create_model, 'vit_small_patch16_224')
+vit_small_patch16_384 = entry_point(create_model, 'vit_small_patch16_384')
+vit_base_patch32_224 = entry_point(create_model, 'vit_base_patch32_224')
+vit_base_patch32_384 = entry_point(create_model, 'vit_base_patch32_384')
+vit_base_patch16_224 = entry_point(create_model, 'vit_base_patch16_224')
+vit_base_patch16_384 = entry_point(create_model, 'vit_base_patch16_384')
+vit_large_patch32_224 = entry_point(create_model, 'vit_large_patch32_224')
+vit_large_patch32_384 = entry_point(create_model, 'vit_large_patch32_384')
+vit_large_patch16_224 = entry_point(create_model, 'vit_large_patch16_224')
+vit_large_patch16_384 = entry_point(create_model, 'vit_large_patch16_384')
+vit_base_patch32_sam_224 = entry_point(create_model, 'vit_base_patch32_sam_224')
+vit_base_patch16_sam_224 = entry_point(create_model, 'vit_base_patch16_sam_224')
+vit_base_patch16_224_miil = entry_point(create_model, 'vit_base_patch16_224_miil')
+vit_tiny_patch16_224_in21k = entry_point(create_model, 'vit_tiny_patch16_224_in21k')
+vit_small_patch32_224_in21k = entry_point(create_model, 'vit_small_patch32_224_in21k')
+vit_small_patch16_224_in21k = entry_point(create_model, 'vit_small_patch16_224_in21k')
+vit_base_patch32_224_in21k = entry_point(create_model, 'vit_base_patch32_224_in21k')
+vit_base_patch16_224_in21k = entry_point(create_model, 'vit_base_patch16_224_in21k')
+vit_large_patch32_224_in21k = entry_point(create_model, 'vit_large_patch32_224_in21k')
+vit_large_patch16_224_in21k = entry_point(create_model, 'vit_large_patch16_224_in21k')
+vit_huge_patch14_224_in21k = entry_point(create_model, 'vit_huge_patch14_224_in21k')
+vit_base_patch16_224_miil_in21k = entry_point(create_model, 'vit_base_patch16_224_miil_in21k')
+deit_tiny_patch16_224 = entry_point(create_model, 'deit_tiny_patch16_224')
+deit_small_patch16_224 = entry_point(create_model, 'deit_small_patch16_224')
+deit_base_patch16_224 = entry_point(create_model, 'deit_base_patch16_224')
+deit_base_patch16_384 = entry_point(create_model, 'deit_base_patch16_384')

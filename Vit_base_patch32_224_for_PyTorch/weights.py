@@ -1,4 +1,5 @@
 """Weights for a ViT from elsewhere: of another image size or task, and the .npz files of the original JAX release."""
+
 import math
 import os
 import zipfile
@@ -10,6 +11,7 @@ from torch import nn
 
 
 # ---- weights of another image size or task
+
 
 def resample_pos_embed(state_dict, model):
     """Brings the position embedding of a checkpoint to the model's image size.
@@ -24,14 +26,16 @@ def resample_pos_embed(state_dict, model):
     tokens = model.pos_embed.shape[1] - model.patch_embed.num_patches  # the class token
     side = int(round(math.sqrt(max(old.shape[1] - tokens, 0))))
     if side < 1 or side * side != old.shape[1] - tokens:
-        raise ValueError('the position embedding of the checkpoint has %d tokens, which is no square grid of patches '
-                         'and %d more' % (old.shape[1], tokens))
+        raise ValueError(
+            f'the position embedding of the checkpoint has {old.shape[1]} tokens, which is no square grid of patches '
+            f'and {tokens} more'
+        )
     grid = tuple(model.patch_embed.grid_size)
     picture = old[:, tokens:].float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
     picture = F.interpolate(picture, size=grid, mode='bicubic', align_corners=False)
     patches = picture.permute(0, 2, 3, 1).reshape(1, grid[0] * grid[1], -1).to(old.dtype)
     adapted = dict(state_dict, pos_embed=torch.cat([old[:, :tokens], patches], dim=1))
-    return adapted, 'position embedding resampled from %dx%d to %dx%d patches' % ((side, side) + grid)
+    return adapted, f'position embedding resampled from {side}x{side} to {grid[0]}x{grid[1]} patches'
 
 
 def drop_representation(state_dict, model):
@@ -57,6 +61,7 @@ def fit_to_model(state_dict, model):
 
 # ---- the original JAX release
 
+
 def load_npz(path):
     """The state dict in a .npz file of the JAX release (github.com/google-research/vision_transformer).
 
@@ -66,16 +71,16 @@ def load_npz(path):
     Raises ValueError for a file that holds no plain ViT.
     """
     if os.path.isfile(path) and not zipfile.is_zipfile(path):
-        raise ValueError('%s is not an .npz file, or is cut short' % path)
+        raise ValueError(f'{path} is not an .npz file, or is cut short')
     with np.load(os.fspath(path)) as archive:
         prefix = 'opt/target/' if 'opt/target/cls' in archive.files else ''
-        source = {name[len(prefix):]: archive[name] for name in archive.files if name.startswith(prefix)}
+        source = {name[len(prefix) :]: archive[name] for name in archive.files if name.startswith(prefix)}
     if 'conv_root/kernel' in source:
-        raise ValueError('%s holds a hybrid of ResNet and ViT, which has no model here' % path)
+        raise ValueError(f'{path} holds a hybrid of ResNet and ViT, which has no model here')
     try:
         return _state_dict(source)
     except KeyError as e:
-        raise ValueError('%s is not a ViT of the JAX release: it has no %s' % (path, e.args[0]))
+        raise ValueError(f'{path} is not a ViT of the JAX release: it has no {e.args[0]}')
 
 
 def _state_dict(source):
@@ -88,7 +93,7 @@ def _state_dict(source):
     _norm(state, 'norm', source, 'Transformer/encoder_norm')
     depth = len({name.split('/')[1] for name in source if name.startswith('Transformer/encoderblock_')})
     for i in range(depth):
-        _block(state, 'blocks.%d.' % i, source, 'Transformer/encoderblock_%d/' % i)
+        _block(state, f'blocks.{i}.', source, f'Transformer/encoderblock_{i}/')
     for name, key in (('pre_logits', 'pre_logits.fc'), ('head', 'head')):
         if name + '/kernel' in source:
             _linear(state, key, source, name)

@@ -5,7 +5,7 @@
 #               [--device_id=N] [--bind|--no-bind] [any option of train.py ...]
 #
 # CASE: full, performance, eval or finetune. RANKS: processes on this machine. Options as --key=value or --key value.
-# --bind: each of several processes gets cores of its own (bind.sh).
+# --bind: each of several processes gets cores of its own.
 # Environment: ASCEND_DEVICE_ID, etp_running_flag, RANK_SIZE or NPROC_PER_NODE, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT,
 # PYTHON. The scripts in a folder's test/ call this; it runs the train.py of the folder that it lies in.
 set -Eeuo pipefail
@@ -81,7 +81,7 @@ mkdir -p "$output" || fail "the output folder $output cannot be made; choose ano
 output=$(cd "$output" && pwd -P)
 prefix=train; [[ $case_ == eval ]] && prefix=eval
 log_name=${prefix}_${device_id:-0}.log
-log() { (cd "$folder" && "$python" -m common.run_log "$@" --folder "$output" --log-name "$log_name" --case "$case_"); }
+log() { (cd "$folder" && "$python" -m common.result "$@" --folder "$output" --log-name "$log_name" --case "$case_"); }
 finish() {   # CODE: writes the summary and prints the last lines
     log finish --network "$(basename "$folder")" --ranks "$world" --code "$1" --seconds "$((SECONDS - started))"
 }
@@ -97,7 +97,7 @@ if ((nproc > 1)); then
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}
 fi
 if [[ ${etp_running_flag:-} != true ]]; then
-    if [[ $bind == yes ]]; then export CPU_AFFINITY_CONF=${CPU_AFFINITY_CONF:-0}; fi     # bind.sh does it
+    if [[ $bind == yes ]]; then export CPU_AFFINITY_CONF=${CPU_AFFINITY_CONF:-0}; fi     # launcher.py does it
     source "$folder/common/env_npu.sh" "$device" "$nproc" || fail "$npu_problem"
 fi
 need_torch
@@ -122,9 +122,9 @@ if ((world > 1)); then
         [[ $free == "$port" || $port == 0 ]] || echo "Port $port is in use; port $free is taken instead."
         port=$free
     fi
-    command+=("$folder/common/torchrun.py" "--nproc_per_node=$nproc" "--nnodes=$nnodes" "--node_rank=$node_rank"
+    command+=("$folder/common/launcher.py" "--nproc_per_node=$nproc" "--nnodes=$nnodes" "--node_rank=$node_rank"
               "--master_addr=${MASTER_ADDR:-127.0.0.1}" "--master_port=$port")
-    if [[ $bind == yes ]]; then command+=(--no_python bash "$folder/common/bind.sh" "$python" -u); fi
+    if [[ $bind == yes ]]; then command+=(--bind); fi
 elif [[ -n $device_id ]]; then
     pass=("--device-id=$device_id" ${pass[@]+"${pass[@]}"})
 fi

@@ -1,5 +1,5 @@
-"""What the tests share: a copied-away folder, small real data, and a way to run a script as a user does (ci/smoke.py's)."""
-import functools
+"""Fixtures: small real data, a copied-away folder, the simulated NPU."""
+
 import os
 import shutil
 import signal
@@ -9,30 +9,17 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')   # before torch: processes that share cores must not spin
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch: processes that share cores must not spin
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a CI in the background of a shell; scripts that are started with it ignored could not be stopped by it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-TOP = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TOP), str(TOP / 'ci')]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import smoke  # noqa: E402
+import helpers  # noqa: E402
 
-FOLDERS = sorted(path.name for path in TOP.glob('*_for_PyTorch'))
-VAN = 'VAN-Classification_for_PyTorch'
-start = smoke.start
-
-# a run of a few seconds
-SMALL = ['--model', 'van_b0', '--img-size=32', '--device', 'cpu', '--workers', '0', '--print-freq', '2']
-
-
-@functools.wraps(smoke.run)
-def run(script, *arguments, **options):
-    result = smoke.run(script, *arguments, **options)
-    assert result.code is not None, '%s did not end in time:\n%s' % (script, result.text[-3000:])
-    return result
+sys.path[:0] = [str(helpers.TOP), str(helpers.TOP / 'ci')]
 
 
 def pytest_collection_modifyitems(items):
@@ -44,14 +31,14 @@ def pytest_collection_modifyitems(items):
 def digits(tmp_path_factory):
     """The whole digits data set at 64 pixels."""
     root = tmp_path_factory.mktemp('data') / 'digits'
-    subprocess.run([sys.executable, TOP / 'ci' / 'make_dataset.py', 'digits', root, '--size', '64'], check=True)
+    subprocess.run([sys.executable, helpers.TOP / 'ci' / 'make_dataset.py', 'digits', root, '--size', '64'], check=True)
     return root
 
 
 @pytest.fixture(scope='session')
 def few_digits(tmp_path_factory):
     """200 training and 93 validation images; the path holds blanks, as users' paths do."""
-    return smoke.make_digits(tmp_path_factory.mktemp('data') / 'few hand written digits')
+    return helpers.make_digits(tmp_path_factory.mktemp('data') / 'few hand written digits')
 
 
 @pytest.fixture
@@ -63,7 +50,7 @@ def data(few_digits, tmp_path):
 @pytest.fixture(scope='session')
 def folder(tmp_path_factory):
     """VAN's folder, copied alone to an empty directory."""
-    return smoke.copy_alone(VAN, tmp_path_factory.mktemp('server'))
+    return helpers.copy_alone(helpers.VAN, tmp_path_factory.mktemp('server'))
 
 
 @pytest.fixture(scope='session')
@@ -72,7 +59,7 @@ def npusim():
 
     No test imports torch_npu itself: it would give every test of this process another device.
     """
-    built = subprocess.run([sys.executable, TOP / 'tests' / 'npusim' / 'build.py'], capture_output=True, text=True)
-    if built.returncode:
-        pytest.skip(built.stderr.strip().splitlines()[-1])
-    return dict(smoke.simulated(), OMP_NUM_THREADS='1')
+    try:
+        return dict(helpers.simulated(), OMP_NUM_THREADS='1')
+    except RuntimeError as e:
+        pytest.skip(str(e))

@@ -1,13 +1,15 @@
-"""The few names that moved or appeared between torch 1.5 / timm 0.4 and today's: found by capability, in one place."""
+"""The few names that moved between torch 1.5 / timm 0.4 and today's, found by capability; see also legacy.py."""
+
 import argparse
 import inspect
 import os
 import re
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
+from torch import nn
 from torch.utils.data import DataLoader
 
 try:  # timm >= 0.9
@@ -15,62 +17,47 @@ try:  # timm >= 0.9
 except ImportError:
     from timm.models.layers import DropPath, to_2tuple, trunc_normal_
 
-TORCH = tuple(int(n) for n in re.match(r'(\d+)\.(\d+)', torch.__version__).groups())     # (2, 12); compared as numbers
+__all__ = [
+    *('TORCH', 'DropPath', 'to_2tuple', 'trunc_normal_'),
+    *('autocast', 'compiled', 'is_distributed', 'load_plain', 'loader_options'),
+]
 
-__all__ = ['TORCH', 'DropPath', 'to_2tuple', 'trunc_normal_', 'absences', 'autocast', 'compiled', 'is_distributed', 'load_plain',
-           'loader_options']
+TORCH = tuple(int(n) for n in re.match(r'(\d+)\.(\d+)', torch.__version__).groups())  # such as (2, 12)
 
 
-def is_distributed():
-    """True once this process is one of a process group (torch may be built without torch.distributed)."""
+def is_distributed() -> bool:
+    """Whether this process is in a process group (torch may be built without torch.distributed)."""
     return dist.is_available() and dist.is_initialized()
 
 
-def autocast(device_type, dtype):
-    """Returns a function that makes the autocast context of a device type, or None before torch 1.10, which brought it."""
+def autocast(device_type: str, dtype: torch.dtype) -> Optional[Callable[[], Any]]:
+    """-> a function that makes the autocast context of a device type; None before torch 1.10, which brought it."""
     return (lambda: torch.autocast(device_type, dtype=dtype)) if hasattr(torch, 'autocast') else None
 
 
-def absences(model, device_type, channels_last, precision):
-    """What this torch lacks that the run would have used -> [a sentence each]; empty on today's torch.
-
-    precision: what the run computes in, in words. That channels-last gains nothing on a CPU was measured on 1.5 and 1.8; on
-    2.12 it gains a fifth.
-    """
-    lacks, said = 'torch %s has no ' % torch.__version__, []
-    if not hasattr(F, 'scaled_dot_product_attention') and any(hasattr(m, 'attn_drop') for m in model.modules()):   # timm's name
-        said.append(lacks + 'scaled_dot_product_attention: attention is an explicit softmax, which takes more memory.')
-    if autocast(device_type, torch.bfloat16) is None:
-        said.append(lacks + 'bfloat16 autocast for %s: this run computes in %s.' % (device_type, precision))
-    if channels_last and device_type == 'cpu' and not hasattr(torch, 'inference_mode'):
-        said.append(lacks + 'fast channels-last kernels for cpu: --channels-last gains nothing.')
-    return said
-
-
-def compiled(net):
-    """torch.compile's, or None where this torch has none (before 2.0)."""
+def compiled(net: nn.Module) -> Optional[nn.Module]:
+    """-> the network compiled by torch.compile; None before torch 2.0, which brought it."""
     return torch.compile(net) if hasattr(torch, 'compile') else None
 
 
-def loader_options(workers):
-    """Further arguments for a DataLoader: workers that live on from epoch to epoch, where torch has them (1.7)."""
+def loader_options(workers: int) -> Dict[str, Any]:
+    """-> options of DataLoader: workers live on from epoch to epoch, where torch can do that (1.7)."""
     known = inspect.signature(DataLoader.__init__).parameters
     return {'persistent_workers': True} if workers and 'persistent_workers' in known else {}
 
 
-def numpy_scalars():
-    """What a pickled numpy number consists of; some trainers put their best accuracy into a file as one."""
+def numpy_scalars() -> List[Any]:
+    """-> what a pickled numpy number consists of; some trainers save their best accuracy as one."""
     multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
     numbers = [np.float64, np.float32, np.int64]
-    return [(multiarray.scalar, 'numpy.core.multiarray.scalar'), multiarray.scalar, np.dtype] + [
-        type(np.dtype(number)) for number in numbers] + numbers
+    scalars = [(multiarray.scalar, 'numpy.core.multiarray.scalar'), multiarray.scalar, np.dtype]
+    return scalars + [type(np.dtype(number)) for number in numbers] + numbers
 
 
-def load_plain(path):
-    """torch.load onto the CPU, without running code from the file where torch can refuse to (>= 2.4).
+def load_plain(path: str) -> Any:
+    """torch.load onto the CPU. Where torch can refuse to run code from the file (>= 2.4), it does.
 
-    Upstream checkpoints carry their command line as an argparse.Namespace, which holds no code, so it is allowed; and so
-    are numpy's numbers.
+    Upstream's checkpoints hold their command line as an argparse.Namespace, and numbers of numpy: both hold no code.
     """
     if hasattr(torch.serialization, 'add_safe_globals'):
         torch.serialization.add_safe_globals([argparse.Namespace] + numpy_scalars())

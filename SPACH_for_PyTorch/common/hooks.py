@@ -1,44 +1,48 @@
-"""Where a folder may differ beyond its recipe. A train.py passes a Hooks, of which it overrides what it needs."""
+"""Where a folder may differ beyond its recipe: its train.py makes a Hooks, or a subclass that overrides what it needs."""
+
+import argparse
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
 from timm.scheduler import create_scheduler
+from torch import nn
 
 from common.errors import UserError
+from common.npu_patches import Patch
 
 
 class Hooks:
-    """create_model(name, num_classes, img_size, drop_path, **options) -> nn.Module.
+    """create_model(name, num_classes, img_size, drop_path, **options) -> nn.Module; patches: the model's changes on an NPU."""
 
-    patches: [patches.Patch], what the model changes on an NPU.
-    """
+    adopted = ()  # options that are taken from a checkpoint of this collection, beside options.ADOPTED
 
-    adopted = ()     # options that an evaluation or a continued run takes over from the checkpoint, beside trainer.ADOPTED
-
-    def __init__(self, create_model, patches):
+    def __init__(self, create_model: Callable[..., nn.Module], patches: Sequence[Patch] = ()):
         self.create_model, self.patches = create_model, patches
 
-    def add_options(self, parser):
-        """Further options of this folder."""
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Adds the folder's own options."""
 
-    def settle(self, args):
-        """Called once the command line is read and before anything else: checks and changes args, adds to args.notes."""
-
-    def model_options(self, args):
-        """-> further keywords for create_model, or others than the command line's; args.model may be a checkpoint's."""
+    def settle(self, args: argparse.Namespace) -> Dict[str, Any]:
+        """-> {option: value} that the folder changes, once the command line is read; 'notes': lines for the log."""
         return {}
 
-    def schedule(self, args, optimizer, steps):
-        """-> (schedule, number of epochs) for an epoch of `steps` steps.
+    def model_options(self, args: argparse.Namespace) -> Dict[str, Any]:
+        """-> further keywords for create_model."""
+        return {}
 
-        A schedule has step(epoch, metric), called before every epoch but 0, and step_update(updates), called before the first
-        step of an epoch and after each step; both set the learning rates of optimizer.param_groups. By default timm's.
+    def schedule(self, args: argparse.Namespace, optimizer: Any, steps: int) -> Tuple[Any, int]:
+        """-> (learning rate schedule, number of epochs) for epochs of `steps` steps; timm's unless overridden.
+
+        A schedule has step(epoch, metric), called before every epoch but 0, and step_update(updates), called before the
+        first step of an epoch and after each step. Both set the rates in optimizer.param_groups.
         """
         schedule, epochs = create_scheduler(args, optimizer)
         if schedule is None:
-            raise UserError('--sched %s is not known to timm; cosine, step, tanh, poly and plateau are' % args.sched)
+            raise UserError(f'--sched {args.sched} is not known to timm; choose cosine, step, tanh, poly or plateau')
         return schedule, epochs
 
-    def read_weights(self, path):
-        """-> {'state_dict': ...} from a file format of this folder's own, or None to have it read as a checkpoint."""
+    def read_weights(self, path: str) -> Optional[Dict[str, Any]]:
+        """-> {'state_dict': ...} from a file format of the folder's own; None: the file is read as a checkpoint."""
 
-    def fit_weights(self, state, model):
-        """A state dict -> (the state dict that fits the model, [a sentence per change])."""
+    def fit_weights(self, state: Dict[str, Any], model: nn.Module) -> Tuple[Dict[str, Any], List[str]]:
+        """-> (the state dict as the model needs it, a sentence for each change)."""
         return state, []

@@ -1,18 +1,21 @@
-"""A progress bar on the terminal, apart from the log: tqdm's where it is installed, nothing where no terminal is."""
+"""A progress bar on the terminal, apart from the log. Needs tqdm and a terminal; without them there is no bar."""
+
 import os
 import sys
+from typing import Optional, TextIO
 
 try:
     from tqdm import tqdm
-    tqdm.monitor_interval = 0        # no thread of its own: workers are forked from this process
+
+    tqdm.monitor_interval = 0  # no monitor thread: DataLoader workers are forked from this process
 except ImportError:
     tqdm = None
 
 
-def find_terminal():
+def find_terminal() -> Optional[TextIO]:
     """-> the terminal to draw on, or None.
 
-    Under launch.sh stdout is a pipe to the log; it says by PROGRESS_TTY=1 that its own stdout is a terminal.
+    Under launch.sh stdout and stderr are a pipe to the log; PROGRESS_TTY=1 says that launch.sh itself has a terminal.
     """
     if sys.stderr.isatty():
         return sys.stderr
@@ -25,27 +28,28 @@ def find_terminal():
 
 
 class Progress:
-    """The bar of one epoch, of the primary rank. Without a terminal every method does nothing."""
+    """The bar of one epoch, drawn by the primary rank. Where there is no terminal, every method does nothing."""
 
-    def __init__(self, primary):
+    def __init__(self, primary: bool):
         self.terminal = find_terminal() if primary and tqdm is not None else None
         self.bar = None
 
-    def begin(self, words, steps, done):
+    def begin(self, title: str, steps: int, done: int) -> None:
         if self.terminal is not None:
-            self.bar = tqdm(desc=words, total=steps, initial=done, file=self.terminal, unit='step', leave=False,
-                            dynamic_ncols=True)
+            self.bar = tqdm(
+                desc=title, total=steps, initial=done, unit='step', file=self.terminal, leave=False, dynamic_ncols=True
+            )
 
-    def step(self):
+    def step(self) -> None:
         if self.bar is not None:
             self.bar.update()
 
-    def clear(self):
-        """Makes room for a line of the log on the same terminal."""
+    def clear(self) -> None:
+        """Removes the bar from the screen until the next step, so that a line of the log can be printed there."""
         if self.bar is not None:
             self.bar.clear()
 
-    def end(self):
+    def end(self) -> None:
         if self.bar is not None:
             self.bar.close()
             self.bar = None

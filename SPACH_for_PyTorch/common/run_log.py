@@ -3,6 +3,7 @@
 The first half is used by the trainer, the second by launch.sh, through `python -m common.run_log begin|finish`; that half
 needs the standard library only, so that a run whose torch does not even import still gets its FAILED summary.
 """
+
 import argparse
 import datetime
 import glob
@@ -18,6 +19,7 @@ from common.errors import UserError
 
 
 # ---- while the run goes on
+
 
 class RunLog:
     """Log lines on stdout and events in <folder>/metrics.jsonl, from the primary rank; silent on the others.
@@ -51,16 +53,22 @@ class RunLog:
         """epoch, step, steps, loss, fps, step_ms, data_wait (0..1), lr, eta (seconds)."""
         self.event('train', **fields)
         self.draw('train', fields, fields['epoch'] * fields['steps'] + fields['step'])
-        self.say(log_formats.TRAIN_LINE.format(**dict(
-            fields, percent=100. * fields['step'] / fields['steps'], data_percent=100 * fields['data_wait'],
-            eta=datetime.timedelta(seconds=fields['eta']))))
+        self.say(
+            log_formats.TRAIN_LINE.format(
+                **dict(
+                    fields,
+                    percent=100.0 * fields['step'] / fields['steps'],
+                    data_percent=100 * fields['data_wait'],
+                    eta=datetime.timedelta(seconds=fields['eta']),
+                )
+            )
+        )
 
     def evaluation(self, note='', **fields):
         """epoch, weights ('model' or 'ema'), acc1, acc5, loss, images, seconds, and the best so far."""
         self.event('eval', **fields)
         self.draw('eval' if fields['weights'] == 'model' else 'eval_' + fields['weights'], fields, fields['epoch'] or 0)
         self.say(log_formats.EVAL_LINE.format(note=note, **fields))
-
 
     def draw(self, group, fields, place):
         """Numbers -> TensorBoard, at step (train) or epoch (eval) `place`."""
@@ -76,7 +84,9 @@ def summary_writer(folder):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as e:
-        raise UserError('--tensorboard needs the package tensorboard, which cannot be imported (%s): pip install tensorboard' % e)
+        raise UserError(
+            '--tensorboard needs the package tensorboard, which cannot be imported (%s): pip install tensorboard' % e
+        )
     return SummaryWriter(folder)
 
 
@@ -98,11 +108,18 @@ def environment(accelerator):
         module = sys.modules.get(name)
         if module is not None:
             versions[name] = str(getattr(module, '__version__', 'unknown'))
-    return {'python': platform.python_version(), 'platform': platform.platform(), 'host': platform.node(),
-            'cores': os.cpu_count(), 'device': accelerator.name, 'versions': versions}
+    return {
+        'python': platform.python_version(),
+        'platform': platform.platform(),
+        'host': platform.node(),
+        'cores': os.cpu_count(),
+        'device': accelerator.name,
+        'versions': versions,
+    }
 
 
 # ---- before and after, for launch.sh
+
 
 def begin(folder, log_name, case):
     """Makes the output folder, and moves an earlier run's files into previous/<time>/.
@@ -139,8 +156,13 @@ def finish(folder, log_name, network, case, ranks, code, seconds):
     for key, known in (('network', network), ('case', case), ('ranks', ranks)):
         result[key] = known if result[key] is None else result[key]
     code, reason = verdict(code, result['complete'], os.path.join(folder, log_name))
-    result.update(device_type=platform.machine(), e2e_seconds=seconds, exit_code=code, reason=reason,
-                  status='FAILED' if reason else 'OK')
+    result.update(
+        device_type=platform.machine(),
+        e2e_seconds=seconds,
+        exit_code=code,
+        reason=reason,
+        status='FAILED' if reason else 'OK',
+    )
     name = log_summary.case_name(result)
     losses = result.pop('losses')
     if result['status'] == 'OK' and case != 'eval':
@@ -195,8 +217,11 @@ def main(argv=None):
             return begin(args.folder, args.log_name, args.case) or 0
         return finish(args.folder, args.log_name, args.network, args.case, args.ranks, args.code, args.seconds)
     except OSError as e:
-        print('%s the output folder %s cannot be used (%s); choose another with --output_dir'
-              % (log_formats.ERROR_MARK, args.folder, e), file=sys.stderr)
+        print(
+            '%s the output folder %s cannot be used (%s); choose another with --output_dir'
+            % (log_formats.ERROR_MARK, args.folder, e),
+            file=sys.stderr,
+        )
         return args.code or 1
 
 

@@ -1,2 +1,3 @@
 """The models of microsoft/SPACH: SPACH (single- and multi-stage), sMLPNet, ShiftViT."""
+
 from .registry import create_model

@@ -1,5 +1,6 @@
 """Every variant in one table, and create_model (upstream: models/registry.py, whose factory names are kept)."""
-from common.registry import factories, look_up
+
+from common.variants import entry_point, look_up
 
 from .shiftvit import ShiftViT
 from .smlp import sMLPNet
@@ -10,14 +11,26 @@ HEAD_DIM = 32  # channels of an attention head (in SpachMS: of its first stage)
 
 def _spach(dim, channel_ratio, kind, depth):
     """Single-stage: depth blocks of one kind on patches of 16 pixels."""
-    return Spach, dict(patch_size=16, hidden_dim=dim, num_heads=dim // HEAD_DIM, token_ratio=0.5,
-                       channel_ratio=channel_ratio, net_arch=((kind, depth),))
+    return Spach, dict(
+        patch_size=16,
+        hidden_dim=dim,
+        num_heads=dim // HEAD_DIM,
+        token_ratio=0.5,
+        channel_ratio=channel_ratio,
+        net_arch=((kind, depth),),
+    )
 
 
 def _spach_ms(dim, channel_ratio, *stages):
     """Multi-stage on patches of 4 pixels. A stage is ((kind, depth), ...)."""
-    return SpachMS, dict(patch_size=4, hidden_dim=dim, num_heads=dim // HEAD_DIM, token_ratio=0.5,
-                         channel_ratio=channel_ratio, net_arch=stages)
+    return SpachMS, dict(
+        patch_size=4,
+        hidden_dim=dim,
+        num_heads=dim // HEAD_DIM,
+        token_ratio=0.5,
+        channel_ratio=channel_ratio,
+        net_arch=stages,
+    )
 
 
 def _pure(kind, *depths):
@@ -32,8 +45,9 @@ def _smlp(dim, depths, drop_path_rate):
 
 def _shift(dim, depths, mlp_ratio, drop_path_rate):
     """A group of channels that move together has 8 channels in the first stage."""
-    return ShiftViT, dict(embed_dim=dim, depths=depths, mlp_ratio=mlp_ratio, n_div=dim // 8,
-                          drop_path_rate=drop_path_rate)
+    return ShiftViT, dict(
+        embed_dim=dim, depths=depths, mlp_ratio=mlp_ratio, n_div=dim // 8, drop_path_rate=drop_path_rate
+    )
 
 
 # name -> (class, its arguments). The drop path rates of sMLPNet and ShiftViT belong to the variant.
@@ -59,9 +73,11 @@ VARIANTS = {
     'spach_ms_s_patch4_224_mlp': _spach_ms(128, 3.0, *_pure('mlp', 3, 4, 12, 3)),
     'spach_ms_s_patch4_224_attn': _spach_ms(96, 3.0, *_pure('attn', 3, 4, 12, 3)),
     'spach_ms_xs_patch4_224_hybrid': _spach_ms(
-        96, 2.0, (('pass', 3),), (('pass', 4),), (('pass', 2), ('attn', 10)), (('pass', 1), ('attn', 2))),
+        96, 2.0, (('pass', 3),), (('pass', 4),), (('pass', 2), ('attn', 10)), (('pass', 1), ('attn', 2))
+    ),
     'spach_ms_s_patch4_224_hybrid': _spach_ms(
-        128, 3.0, (('pass', 3),), (('pass', 2), ('attn', 2)), (('pass', 2), ('attn', 10)), (('pass', 1), ('attn', 2))),
+        128, 3.0, (('pass', 3),), (('pass', 2), ('attn', 2)), (('pass', 2), ('attn', 10)), (('pass', 1), ('attn', 2))
+    ),
     # ---------------------------------- channels, depths, drop path
     'smlpnet_tiny': _smlp(80, (2, 8, 14, 2), 0.0),
     'smlpnet_small': _smlp(96, (2, 10, 24, 2), 0.2),
@@ -84,7 +100,7 @@ def _without_spach_options(name, kwargs):
     """kwargs of a model that has no SPACH_OPTIONS: their defaults are dropped, other values refused."""
     for option, default in SPACH_OPTIONS.items():
         if kwargs.get(option, default) != default:
-            raise ValueError('{} is an option of the spach_* models; {} has none'.format(option, name))
+            raise ValueError(f'{option} is an option of the spach_* models; {name} has none')
     return {key: value for key, value in kwargs.items() if key not in SPACH_OPTIONS}
 
 
@@ -98,12 +114,43 @@ def create_model(name, num_classes=1000, img_size=224, drop_path=None, **kwargs)
     model_class, config = look_up(name, VARIANTS)
     if model_class not in (Spach, SpachMS):
         kwargs = _without_spach_options(name, kwargs)
-    if model_class is sMLPNet and kwargs.pop('drop_rate', 0.):
-        raise ValueError('%s has no dropout: drop_rate must be 0' % name)
+    if model_class is sMLPNet and kwargs.pop('drop_rate', 0.0):
+        raise ValueError(f'{name} has no dropout: drop_rate must be 0')
     if drop_path is not None:
         kwargs['drop_path_rate'] = drop_path
     return model_class(**dict(config, num_classes=num_classes, img_size=img_size, **kwargs))
 
 
-# Upstream's entry points: registry.spach_ms_s_patch4_224_conv(num_classes=10), and so on.
-globals().update(factories(create_model, VARIANTS))
+# Upstream's entry points
+spach_xxs_patch16_224_mlp = entry_point(create_model, 'spach_xxs_patch16_224_mlp')
+spach_xxs_patch16_224_conv = entry_point(create_model, 'spach_xxs_patch16_224_conv')
+spach_xxs_patch16_224_attn = entry_point(create_model, 'spach_xxs_patch16_224_attn')
+spach_xs_patch16_224_mlp = entry_point(create_model, 'spach_xs_patch16_224_mlp')
+spach_xs_patch16_224_conv = entry_point(create_model, 'spach_xs_patch16_224_conv')
+spach_xs_patch16_224_attn = entry_point(create_model, 'spach_xs_patch16_224_attn')
+spach_s_patch16_224_mlp = entry_point(create_model, 'spach_s_patch16_224_mlp')
+spach_s_patch16_224_conv = entry_point(create_model, 'spach_s_patch16_224_conv')
+spach_s_patch16_224_attn = entry_point(create_model, 'spach_s_patch16_224_attn')
+spach_ms_xxs_patch4_224_conv = entry_point(create_model, 'spach_ms_xxs_patch4_224_conv')
+spach_ms_xxs_patch4_224_mlp = entry_point(create_model, 'spach_ms_xxs_patch4_224_mlp')
+spach_ms_xxs_patch4_224_attn = entry_point(create_model, 'spach_ms_xxs_patch4_224_attn')
+spach_ms_xs_patch4_224_conv = entry_point(create_model, 'spach_ms_xs_patch4_224_conv')
+spach_ms_xs_patch4_224_mlp = entry_point(create_model, 'spach_ms_xs_patch4_224_mlp')
+spach_ms_xs_patch4_224_attn = entry_point(create_model, 'spach_ms_xs_patch4_224_attn')
+spach_ms_s_patch4_224_conv = entry_point(create_model, 'spach_ms_s_patch4_224_conv')
+spach_ms_s_patch4_224_mlp = entry_point(create_model, 'spach_ms_s_patch4_224_mlp')
+spach_ms_s_patch4_224_attn = entry_point(create_model, 'spach_ms_s_patch4_224_attn')
+spach_ms_xs_patch4_224_hybrid = entry_point(create_model, 'spach_ms_xs_patch4_224_hybrid')
+spach_ms_s_patch4_224_hybrid = entry_point(create_model, 'spach_ms_s_patch4_224_hybrid')
+smlpnet_tiny = entry_point(create_model, 'smlpnet_tiny')
+smlpnet_small = entry_point(create_model, 'smlpnet_small')
+smlpnet_base = entry_point(create_model, 'smlpnet_base')
+shiftvit_light_tiny = entry_point(create_model, 'shiftvit_light_tiny')
+shiftvit_r4_tiny = entry_point(create_model, 'shiftvit_r4_tiny')
+shiftvit_r2_tiny = entry_point(create_model, 'shiftvit_r2_tiny')
+shiftvit_light_small = entry_point(create_model, 'shiftvit_light_small')
+shiftvit_r4_small = entry_point(create_model, 'shiftvit_r4_small')
+shiftvit_r2_small = entry_point(create_model, 'shiftvit_r2_small')
+shiftvit_light_base = entry_point(create_model, 'shiftvit_light_base')
+shiftvit_r4_base = entry_point(create_model, 'shiftvit_r4_base')
+shiftvit_r2_base = entry_point(create_model, 'shiftvit_r2_base')

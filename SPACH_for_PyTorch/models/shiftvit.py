@@ -3,6 +3,7 @@
 Paper: Wang et al., "When Shift Operation Meets Vision Transformer", arXiv:2201.10801.
 Upstream: models/shiftvit.py.
 """
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -21,18 +22,22 @@ def shift_feat(x, n_div):
     """(B, C, H, W) -> same shape: four groups of C // n_div channels move left, right, up, down; zeros come in."""
     group = x.shape[1] // n_div
     left, right, up, down, rest = x.split([group] * 4 + [x.shape[1] - 4 * group], dim=1)
-    return torch.cat([
-        F.pad(left[:, :, :, 1:], (0, 1, 0, 0)),
-        F.pad(right[:, :, :, :-1], (1, 0, 0, 0)),
-        F.pad(up[:, :, 1:], (0, 0, 0, 1)),
-        F.pad(down[:, :, :-1], (0, 0, 1, 0)),
-        rest], dim=1)
+    return torch.cat(
+        [
+            F.pad(left[:, :, :, 1:], (0, 1, 0, 0)),
+            F.pad(right[:, :, :, :-1], (1, 0, 0, 0)),
+            F.pad(up[:, :, 1:], (0, 0, 0, 1)),
+            F.pad(down[:, :, :-1], (0, 0, 1, 0)),
+            rest,
+        ],
+        dim=1,
+    )
 
 
 class Mlp(nn.Module):
     """(B, C, H, W) -> same shape: two 1x1 convolutions, GELU between; dropout after each."""
 
-    def __init__(self, dim, hidden_dim, drop=0.):
+    def __init__(self, dim, hidden_dim, drop=0.0):
         super().__init__()
         self.fc1 = nn.Conv2d(dim, hidden_dim, kernel_size=1)
         self.act = nn.GELU()
@@ -105,8 +110,19 @@ class ShiftViT(nn.Module):
     img_size changes nothing, no weight depends on it: any image of 32 pixels or more is taken.
     """
 
-    def __init__(self, num_classes=1000, img_size=224, in_chans=3, patch_size=4, embed_dim=96, depths=(2, 2, 6, 2),
-                 mlp_ratio=4, n_div=12, drop_rate=0., drop_path_rate=0.1):
+    def __init__(
+        self,
+        num_classes=1000,
+        img_size=224,
+        in_chans=3,
+        patch_size=4,
+        embed_dim=96,
+        depths=(2, 2, 6, 2),
+        mlp_ratio=4,
+        n_div=12,
+        drop_rate=0.0,
+        drop_path_rate=0.1,
+    ):
         super().__init__()
         self.num_classes = num_classes
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
@@ -114,10 +130,17 @@ class ShiftViT(nn.Module):
         rates = iter(linear_rates(drop_path_rate, sum(depths)))
         last = len(depths) - 1
         self.layers = nn.ModuleList(
-            BasicLayer(embed_dim * 2 ** stage, n_div, mlp_ratio, drop_rate,
-                       [next(rates) for _ in range(depth)], downsample=stage < last)
-            for stage, depth in enumerate(depths))
-        num_features = embed_dim * 2 ** last
+            BasicLayer(
+                embed_dim * 2**stage,
+                n_div,
+                mlp_ratio,
+                drop_rate,
+                [next(rates) for _ in range(depth)],
+                downsample=stage < last,
+            )
+            for stage, depth in enumerate(depths)
+        )
+        num_features = embed_dim * 2**last
         self.norm = group_norm(num_features)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(num_features, num_classes)
@@ -127,7 +150,7 @@ class ShiftViT(nn.Module):
     def _init_weights(module):
         """Norms keep torch's ones and zeros."""
         if isinstance(module, (nn.Linear, nn.Conv2d)):
-            trunc_normal_(module.weight, std=.02)
+            trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 

@@ -3,6 +3,7 @@
 Paper: Tang et al., "Sparse MLP for Image Recognition: Is Self-Attention Really Necessary?",
 arXiv:2109.05422. Upstream: models/smlp.py.
 """
+
 import torch
 import torch.nn as nn
 
@@ -26,11 +27,11 @@ class Permute(nn.Module):
 class FeedForward(nn.Module):
     """(..., dim) -> (..., dim): two linear layers, GELU between."""
 
-    def __init__(self, dim, hidden_dim, dropout=0.):
+    def __init__(self, dim, hidden_dim, dropout=0.0):
         super().__init__()
         self.net = nn.Sequential(
-            nn.Linear(dim, hidden_dim), nn.GELU(), nn.Dropout(dropout),
-            nn.Linear(hidden_dim, dim), nn.Dropout(dropout))
+            nn.Linear(dim, hidden_dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_dim, dim), nn.Dropout(dropout)
+        )
 
     def forward(self, x):
         return self.net(x)
@@ -98,13 +99,21 @@ class sMLPNet(nn.Module):
     Raises ValueError where img_size is no multiple of patch_size, or not square.
     """
 
-    def __init__(self, num_classes=1000, img_size=224, in_chans=3, dim=80, alpha=3, patch_size=4,
-                 depths=(2, 8, 14, 2), drop_path_rate=0.):
+    def __init__(
+        self,
+        num_classes=1000,
+        img_size=224,
+        in_chans=3,
+        dim=80,
+        alpha=3,
+        patch_size=4,
+        depths=(2, 8, 14, 2),
+        drop_path_rate=0.0,
+    ):
         super().__init__()
         height, width = img_size if isinstance(img_size, (tuple, list)) else (img_size, img_size)
         if height != width or height % patch_size:
-            raise ValueError('sMLPNet takes square images of a multiple of {} pixels, not {}x{}'.format(
-                patch_size, height, width))
+            raise ValueError(f'sMLPNet takes square images of a multiple of {patch_size} pixels, not {height}x{width}')
         self.num_classes = num_classes
         self.depths = tuple(depths)
         self.to_patch_embedding = nn.ModuleList()
@@ -122,7 +131,8 @@ class sMLPNet(nn.Module):
     def _add_stage(self, in_dim, dim, patch_size, depth, size, alpha):
         """One embedding, depth blocks on (B, dim, size, size)."""
         self.to_patch_embedding.append(
-            nn.Sequential(nn.Conv2d(in_dim, dim, kernel_size=patch_size, stride=patch_size, bias=False)))
+            nn.Sequential(nn.Conv2d(in_dim, dim, kernel_size=patch_size, stride=patch_size, bias=False))
+        )
         self.token_mix.extend([_token_mix(dim, size) for _ in range(depth)])
         self.channel_mix.extend([_channel_mix(dim, alpha) for _ in range(depth)])
 

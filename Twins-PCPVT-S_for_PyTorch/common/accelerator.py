@@ -1,11 +1,13 @@
 """npu | cuda | cpu behind one interface: the only file that names torch_npu, torch.cuda or apex.
 
-A subclass overrides what its device does differently; the base class is the CPU. Nothing of another vendor is imported
-before a device of that vendor is asked for. In this file `npu` and `self.npu` are the module torch.npu.
+Accelerator is the CPU, Card is what NPU and CUDA cards share. Nothing of a vendor is imported before a device of that vendor is
+asked for.
 """
+
 import inspect
 import resource
 import time
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Type
 
 import torch
 import torch.nn.functional as F
@@ -15,247 +17,245 @@ from common.errors import UserError
 
 
 class Accelerator:
-    """The device of one rank. `kind` cpu | cuda | npu; `backend` the process group's; `index` which card."""
+    """The device of one rank. kind: cpu, cuda or npu; backend: of its process group; index: number of the card."""
 
     kind, backend = 'cpu', 'gloo'
-    packages = ('torch', 'torchvision', 'timm', 'PIL', 'numpy', 'apex')     # whose versions result.json names
-    patched = False                      # whether a folder's npu_patch.py applies
-    autocast_dtype = torch.bfloat16      # what AMP uses unless told: the CPU has no fast float16
-    target_dtype = torch.int64           # of class numbers on the device
+    packages = ('torch', 'torchvision', 'timm', 'PIL', 'numpy', 'apex')  # whose versions are in result.json
+    patched = False  # whether a folder's npu_patch.py applies
+    autocast_dtype = torch.bfloat16  # of mixed precision unless told: the CPU has no fast float16
+    targets_dtype = torch.int64  # of targets on the device
+    ddp_devices = None  # device_ids for DistributedDataParallel
 
-    def __init__(self, index=0):
+    def __init__(self, index: int = 0):
         self.index = index
         self.device = torch.device('cpu')
 
     @classmethod
-    def missing(cls):
-        """'' when such a device is usable, otherwise the reason as a clause."""
+    def missing(cls) -> str:
+        """-> '' when such a device is usable, otherwise the reason as a clause."""
         return ''
 
     @classmethod
-    def count(cls):
-        """How many such devices this host has; all of its CPUs together are one."""
+    def count(cls) -> int:
+        """-> how many such devices this machine has; its CPUs are one."""
         return 1
 
     @property
-    def name(self):
+    def name(self) -> str:
         """What the device is called, for logs."""
         try:
             with open('/proc/cpuinfo') as f:
                 model = next(line.split(':', 1)[1].strip() for line in f if line.startswith('model name'))
         except (OSError, StopIteration):
             model = 'CPU'
-        return '%s, %d threads' % (model, torch.get_num_threads())
+        return f'{model}, {torch.get_num_threads()} threads'
 
-    @property
-    def ddp_devices(self):
-        """device_ids for DistributedDataParallel."""
-        return None
+    def synchronize(self) -> None:
+        """Waits until the device has done all that it was asked to do."""
 
-    def synchronize(self):
-        """Waits until the device has done all that was asked of it."""
-
-    def mark(self):
-        """A point in the device's time, to be compared by `seconds`; does not wait."""
+    def mark(self) -> Any:
+        """-> a point in the device's time, for `seconds`. Does not wait."""
         return time.perf_counter()
 
-    def seconds(self, start, end):
-        """Seconds between two marks, after `synchronize`."""
+    def seconds(self, start: Any, end: Any) -> float:
+        """-> seconds between two marks, once the device is synchronised."""
         return end - start
 
-    def reset_peak_memory(self):
-        """Starts the count of `peak_memory` anew (the operating system's count for a CPU process cannot be reset)."""
+    def reset_peak_memory(self) -> None:
+        """Lets `peak_memory` begin anew. (The count of a CPU's process cannot be reset.)"""
 
-    def peak_memory(self):
-        """Bytes at the highest point; on a CPU the resident set of this process."""
+    def peak_memory(self) -> int:
+        """-> bytes in use at the highest point; on a CPU the resident memory of this process."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-    def seed(self, number):
-        """Seeds the generator that tensors on the device draw from, and the CPU's."""
+    def seed(self, number: int) -> None:
+        """Seeds the generators of the CPU and of the device."""
         torch.default_generator.manual_seed(number)
 
-    def autocast(self, dtype):
-        """-> a function that makes the autocast context, or None where this torch has none for this device."""
+    def autocast(self, dtype: torch.dtype) -> Optional[Callable[[], Any]]:
+        """-> a function that makes the autocast context; None where this torch has none for this device."""
         return compat.autocast(self.kind, dtype)
 
-    def grad_scaler(self, **options):
-        """A gradient scaler for float16, options by torch.cuda.amp.GradScaler's names. None: the device needs none."""
+    def grad_scaler(self, **options: Any) -> Any:
+        """-> a gradient scaler for float16 (options of torch.cuda.amp.GradScaler); None where the device needs none."""
         return None
 
-    def short_float32(self, on):
-        """Lets float32 convolutions and matrix products use a shorter format, or not; None: as the framework has it."""
+    def short_float32(self, on: Optional[bool]) -> None:
+        """Switches the shorter format of float32 convolutions and products. None: leaves it as the framework has it."""
         if on:
-            raise UserError('--hf32: a CPU has no shorter float32 format (NPUs have HF32, CUDA GPUs TF32); leave it out')
+            raise UserError(
+                '--hf32: a CPU has no shorter float32 format (NPUs have HF32, CUDA GPUs TF32); leave it out'
+            )
 
-    def fused_optimizer(self, optimizer):
+    def fused_optimizer(self, optimizer: Any) -> Any:
         """-> an optimizer of the same kind and parameter groups that updates all parameters in a few kernels."""
         kind = type(optimizer)
         if 'fused' not in inspect.signature(kind.__init__).parameters:
-            raise UserError('--fused-optimizer: torch %s has no fused %s for %s; leave it out'
-                            % (torch.__version__, kind.__name__, self.kind))
+            raise UserError(
+                f'--fused-optimizer: torch {torch.__version__} has no fused {kind.__name__} for {self.kind}; leave it out'
+            )
         return like(optimizer, kind, fused=True)
 
-    def attention(self):
-        """-> (function(q, k, v, scale, dropout=0.) on (B, heads, N, channels) or None, its name): the best kernel there is."""
+    def attention(self) -> Tuple[Optional[Callable], str]:
+        """-> (function(q, k, v, scale, dropout=0.) on (B, heads, N, channels), or None; its name): the best kernel."""
         if hasattr(F, 'scaled_dot_product_attention'):
             return sdpa, 'scaled_dot_product_attention'
-        return None, 'none: torch %s has no fused attention' % torch.__version__
+        return None, f'none: torch {torch.__version__} has no fused attention'
 
-    def profiler(self):
-        """-> (module with profile, schedule and tensorboard_trace_handler, activities); None where torch is older than 1.9."""
+    def profiler(self) -> Optional[Tuple[Any, List[Any]]]:
+        """-> (module with profile, schedule and tensorboard_trace_handler; activities). None before torch 1.9."""
         module = getattr(torch, 'profiler', None)
-        if module is None or not hasattr(module, 'tensorboard_trace_handler'):
+        if not hasattr(getattr(module, 'profile', None), 'start'):
             return None
         return module, [module.ProfilerActivity.CPU]
 
-    def pinning(self):
-        """-> keywords of DataLoader for page-locked batches; {} where that helps nothing or is not there."""
+    def pinning(self) -> Dict[str, Any]:
+        """-> options of DataLoader for page-locked batches; {} where they gain nothing."""
         return {}
 
-    def prefetch(self, batches, stage):
-        """Yields stage(batch) of each batch; an accelerator prepares the next one while the current one is used."""
+    def prefetch(self, batches: Iterable[Any], transform: Callable) -> Iterator[Any]:
+        """Yields transform(batch) of each batch. A card transforms the next batch while the current one is used."""
         for batch in batches:
-            yield stage(batch)
+            yield transform(batch)
 
 
-class Cuda(Accelerator):
-    kind, backend = 'cuda', 'nccl'
+class Card(Accelerator):
+    """What NPU and CUDA cards share: `module` is torch.npu or torch.cuda, which have the same functions."""
+
     autocast_dtype = torch.float16
+    called, visible = '', ''  # what a card is called, and the variable that chooses cards
 
-    def __init__(self, index=0):
+    def __init__(self, index: int = 0):
         super().__init__(index)
-        if index >= torch.cuda.device_count():
-            raise UserError('there is no CUDA device %d: this host shows %d; choose another with --device-id, or start '
-                            'fewer processes with --nproc_per_node' % (index, torch.cuda.device_count()))
-        torch.cuda.set_device(index)
-        self.device = torch.device('cuda', index)
-        torch.backends.cudnn.benchmark = True
+        self.module = self.load()
+        count = self.module.device_count()
+        if index >= count:
+            raise UserError(
+                f'there is no {self.called} {index}: this host shows {count}; choose another with --device-id or '
+                f'{self.visible}, or start fewer processes with --nproc_per_node'
+            )
+        self.module.set_device(f'{self.kind}:{index}')  # before the first tensor and before the process group
+        self.device = torch.device(self.kind, index)
+        self.ddp_devices = [index]
+
+    @staticmethod
+    def load() -> Any:
+        raise NotImplementedError
 
     @classmethod
-    def missing(cls):
-        return '' if torch.cuda.is_available() else 'torch %s sees no CUDA device' % torch.__version__
-
-    @classmethod
-    def count(cls):
-        return torch.cuda.device_count()
+    def count(cls) -> int:
+        return cls.load().device_count()
 
     @property
-    def name(self):
-        return torch.cuda.get_device_name(self.index)
+    def name(self) -> str:
+        known = hasattr(self.module, 'get_device_name')
+        return self.module.get_device_name(self.index) if known else f'{self.called} {self.index}'
 
-    @property
-    def ddp_devices(self):
-        return [self.index]
+    def synchronize(self) -> None:
+        self.module.synchronize()
 
-    def synchronize(self):
-        torch.cuda.synchronize()
-
-    def mark(self):
-        event = torch.cuda.Event(enable_timing=True)
+    def mark(self) -> Any:
+        event = self.module.Event(enable_timing=True)
         event.record()
         return event
 
-    def seconds(self, start, end):
+    def seconds(self, start: Any, end: Any) -> float:
         return start.elapsed_time(end) / 1000
 
-    def reset_peak_memory(self):
-        torch.cuda.reset_peak_memory_stats()
+    def reset_peak_memory(self) -> None:
+        if hasattr(self.module, 'reset_peak_memory_stats'):
+            self.module.reset_peak_memory_stats()
 
-    def peak_memory(self):
-        return torch.cuda.max_memory_allocated()
+    def peak_memory(self) -> int:
+        return self.module.max_memory_allocated()
 
-    def seed(self, number):
+    def seed(self, number: int) -> None:
         super().seed(number)
-        torch.cuda.manual_seed(number)
+        self.module.manual_seed(number)
 
-    def autocast(self, dtype):
+    def prefetch(self, batches: Iterable[Any], transform: Callable) -> Iterator[Any]:
+        """Transforms the next batch on a side stream while the current one is used.
+
+        record_stream keeps a batch's memory from being given out on the side stream while the main one still reads it.
+        """
+        module, side, ready = self.module, self.module.Stream(), None
+        for batch in batches:
+            with module.stream(side):
+                upcoming = transform(batch)
+            if ready is not None:
+                yield ready
+            module.current_stream().wait_stream(side)
+            for tensor in upcoming:
+                tensor.record_stream(module.current_stream())
+            ready = upcoming
+        if ready is not None:
+            yield ready
+
+
+class Cuda(Card):
+    kind, backend = 'cuda', 'nccl'
+    called, visible = 'CUDA device', 'CUDA_VISIBLE_DEVICES'
+
+    def __init__(self, index: int = 0):
+        super().__init__(index)
+        torch.backends.cudnn.benchmark = True
+
+    @staticmethod
+    def load() -> Any:
+        return torch.cuda
+
+    @classmethod
+    def missing(cls) -> str:
+        return '' if torch.cuda.is_available() else f'torch {torch.__version__} sees no CUDA device'
+
+    def autocast(self, dtype: torch.dtype) -> Optional[Callable[[], Any]]:
         if not hasattr(torch, 'autocast') and hasattr(torch.cuda.amp, 'autocast') and dtype == torch.float16:
-            return torch.cuda.amp.autocast      # torch 1.6 to 1.9
+            return torch.cuda.amp.autocast  # torch 1.6 to 1.9
         return super().autocast(dtype)
 
-    def grad_scaler(self, **options):
+    def grad_scaler(self, **options: Any) -> Any:
         if hasattr(torch, 'amp') and hasattr(torch.amp, 'GradScaler'):
             return torch.amp.GradScaler('cuda', **options)
         return torch.cuda.amp.GradScaler(**options)
 
-    def short_float32(self, on):
+    def short_float32(self, on: Optional[bool]) -> None:
         if on is not None:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
 
-    def profiler(self):
+    def profiler(self) -> Optional[Tuple[Any, List[Any]]]:
         module, activities = super().profiler() or (None, None)
         return module and (module, activities + [module.ProfilerActivity.CUDA])
 
-    def pinning(self):
+    def pinning(self) -> Dict[str, Any]:
         return {'pin_memory': True}
 
-    def prefetch(self, batches, stage):
-        return overlapped(torch.cuda, batches, stage)
 
-
-class Npu(Accelerator):
+class Npu(Card):
     kind, backend = 'npu', 'hccl'
+    called, visible = 'NPU', 'ASCEND_RT_VISIBLE_DEVICES'
     packages = Accelerator.packages + ('torch_npu',)
     patched = True
-    autocast_dtype = torch.float16       # all Ascend chips have it; bfloat16 came with the 910B
 
-    def __init__(self, index=0):
+    def __init__(self, index: int = 0):
         super().__init__(index)
         self.npu = npu = import_npu()
-        if index >= npu.device_count():
-            raise UserError('there is no NPU %d: this host shows %d; choose another with --device-id or '
-                            'ASCEND_RT_VISIBLE_DEVICES, or start fewer processes with --nproc_per_node'
-                            % (index, npu.device_count()))
-        npu.set_device('npu:%d' % index)        # before the first tensor and before hccl
-        self.device = torch.device('npu', index)
         if compat.TORCH >= (2, 1):
-            npu.set_compile_mode(jit_compile=False)       # precompiled kernels: no compilation at each new shape
-            npu.config.allow_internal_format = False      # which private formats would bring back
+            npu.set_compile_mode(jit_compile=False)  # precompiled kernels: no compilation at each new shape
+            npu.config.allow_internal_format = False  # private formats would bring the compilation back
+
+    @staticmethod
+    def load() -> Any:
+        return import_npu()
 
     @classmethod
-    def missing(cls):
+    def missing(cls) -> str:
         try:
             npu = import_npu()
         except UserError as e:
             return str(e)
         return '' if npu.is_available() else 'torch_npu is installed but sees no NPU (npu-smi info lists the cards)'
 
-    @classmethod
-    def count(cls):
-        npu = import_npu()
-        return npu.device_count()
-
-    @property
-    def name(self):
-        return self.npu.get_device_name(self.index) if hasattr(self.npu, 'get_device_name') else 'Ascend NPU'
-
-    @property
-    def ddp_devices(self):
-        return [self.index]
-
-    def synchronize(self):
-        self.npu.synchronize()
-
-    def mark(self):
-        event = self.npu.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def seconds(self, start, end):
-        return start.elapsed_time(end) / 1000
-
-    def reset_peak_memory(self):
-        if hasattr(self.npu, 'reset_peak_memory_stats'):
-            self.npu.reset_peak_memory_stats()
-
-    def peak_memory(self):
-        return self.npu.max_memory_allocated()
-
-    def seed(self, number):
-        super().seed(number)
-        self.npu.manual_seed(number)
-
-    def autocast(self, dtype):
+    def autocast(self, dtype: torch.dtype) -> Optional[Callable[[], Any]]:
         amp = getattr(self.npu, 'amp', None)
         if dtype == torch.bfloat16 and not (hasattr(self.npu, 'is_bf16_supported') and self.npu.is_bf16_supported()):
             return None
@@ -263,165 +263,162 @@ class Npu(Accelerator):
             return super().autocast(dtype)
         if 'dtype' in inspect.signature(amp.autocast.__init__).parameters:
             return lambda: amp.autocast(dtype=dtype)
-        return amp.autocast                     # torch_npu 1.8: float16 only
+        return amp.autocast  # torch_npu 1.8: float16 only
 
-    def grad_scaler(self, **options):
+    def grad_scaler(self, **options: Any) -> Any:
         amp = getattr(self.npu, 'amp', None)
-        if hasattr(amp, 'GradScaler'):          # it alone knows the overflow register of chips without inf and nan
+        if hasattr(amp, 'GradScaler'):  # the one that reads the overflow register of chips without inf and nan
             return amp.GradScaler(**options)
         if hasattr(torch, 'amp') and hasattr(torch.amp, 'GradScaler') and self.npu.utils.is_support_inf_nan():
             return torch.amp.GradScaler('npu', **options)
         raise UserError('this torch for Ascend has no GradScaler: use --amp-impl apex, or --no-amp')
 
-    def short_float32(self, on):
+    def short_float32(self, on: Optional[bool]) -> None:
         if on is not None and not hasattr(self.npu, 'matmul'):
             raise UserError('--hf32: this torch_npu cannot switch HF32 (2.1 and newer can); leave it out')
         if on is not None:
             self.npu.matmul.allow_hf32 = self.npu.conv.allow_hf32 = on
 
-    def fused_optimizer(self, optimizer):
-        """torch_npu.optim's: float32 and float16 parameters only, and none that gets no gradient in the first step."""
+    def fused_optimizer(self, optimizer: Any) -> Any:
+        """torch_npu.optim's: for float32 and float16 parameters that all get a gradient in the first step."""
         kind, fused = type(optimizer).__name__, None
         if compat.TORCH >= (2, 1):
             import torch_npu
+
             fused = getattr(torch_npu.optim, 'NpuFused' + kind, None)
         if fused is None:
-            raise UserError('--fused-optimizer: there is no torch_npu.optim.NpuFused%s here; leave it out' % kind)
+            raise UserError(f'--fused-optimizer: there is no torch_npu.optim.NpuFused{kind} here; leave it out')
         return like(optimizer, fused)
 
-    def attention(self):
-        """npu_fusion_attention for the number formats that it takes here, tried out once; SDPA for the others."""
+    def attention(self) -> Tuple[Optional[Callable], str]:
+        """npu_fusion_attention for the dtypes that it takes on this chip, found by trying; SDPA for the others."""
         usable = [dtype for dtype in (torch.float16, torch.bfloat16, torch.float32) if self.fuses(dtype)]
         general, name = super().attention()
         if not usable:
             return general, name
-        return (lambda q, k, v, scale, dropout=0.: (fusion_attention if q.dtype in usable or general is None else general)(
-            q, k, v, scale, dropout)), 'npu_fusion_attention (%s)' % ', '.join(str(d).replace('torch.', '') for d in usable)
 
-    def fuses(self, dtype):
-        """Whether npu_fusion_attention goes forward and backward in dtype on this chip; the documentation differs by chip."""
+        def attend(q, k, v, scale, dropout=0.0):
+            function = fusion_attention if q.dtype in usable or general is None else general
+            return function(q, k, v, scale, dropout)
+
+        return attend, f'npu_fusion_attention ({", ".join(str(dtype).replace("torch.", "") for dtype in usable)})'
+
+    def fuses(self, dtype: torch.dtype) -> bool:
+        """Whether npu_fusion_attention works forward and backward in dtype on this chip."""
         try:
             q, k, v = torch.ones(3, 1, 2, 16, 32, device=self.device, dtype=dtype).requires_grad_().unbind(0)
-            fusion_attention(q, k, v, .25, 0.).sum().backward()
+            fusion_attention(q, k, v, 0.25, 0.0).sum().backward()
             self.synchronize()
         except (RuntimeError, AttributeError, ImportError, TypeError):
             return False
         return True
 
-    def fast_gelu(self):
-        """-> torch_npu's GELU by a sigmoid: quicker, and not the GELU of the checkpoints. None before torch_npu 2.1."""
+    def fast_gelu(self) -> Optional[Callable]:
+        """-> torch_npu's GELU by a sigmoid: faster, and other numbers than GELU's. None before torch_npu 2.1."""
         if compat.TORCH < (2, 1):
             return None
         import torch_npu
+
         return torch_npu.fast_gelu
 
-    def profiler(self):
+    def profiler(self) -> Optional[Tuple[Any, List[Any]]]:
         if compat.TORCH < (2, 1):
             return None
         from torch_npu import profiler
+
         return profiler, [profiler.ProfilerActivity.CPU, profiler.ProfilerActivity.NPU]
 
-    def pinning(self):
-        if hasattr(torch, 'accelerator'):       # torch >= 2.6 pins for the device that there is
+    def pinning(self) -> Dict[str, Any]:
+        if hasattr(torch, 'accelerator'):  # torch >= 2.6 pins for the device that there is
             return {'pin_memory': True}
         return {'pin_memory': True, 'pin_memory_device': 'npu'} if compat.TORCH >= (2, 1) else {}
 
-    def prefetch(self, batches, stage):
-        return overlapped(self.npu, batches, stage)
 
-
-def like(optimizer, kind, **more):
-    """-> an optimizer of class `kind` with another one's groups, rates and defaults, as far as it has them, and `more`."""
+def like(optimizer: Any, kind: Type, **more: Any) -> Any:
+    """-> an optimizer of class `kind` with the groups, rates and defaults of another one, as far as it has them."""
     known = set(inspect.signature(kind.__init__).parameters) - {'fused', 'foreach'}
     groups = [{k: v for k, v in group.items() if k not in ('fused', 'foreach')} for group in optimizer.param_groups]
-    return kind(groups, **dict({k: v for k, v in optimizer.defaults.items() if k in known}, **more))
+    return kind(groups, **{**{k: v for k, v in optimizer.defaults.items() if k in known}, **more})
 
 
-def sdpa(q, k, v, scale, dropout=0.):
-    """torch's scaled_dot_product_attention; its scale is 1 / sqrt(channels), so another one goes into q."""
-    natural = q.shape[-1] ** -.5
+def sdpa(q, k, v, scale, dropout=0.0):
+    """torch's scaled_dot_product_attention; it scales by 1 / sqrt(channels), the rest of another scale goes into q."""
+    natural = q.shape[-1] ** -0.5
     return F.scaled_dot_product_attention(q if scale == natural else q * (scale / natural), k, v, dropout_p=dropout)
 
 
-def fusion_attention(q, k, v, scale, dropout=0.):
+def fusion_attention(q, k, v, scale, dropout=0.0):
     """torch_npu's flash attention; (B, heads, N, channels) is the layout that it calls BNSD."""
     import torch_npu
-    return torch_npu.npu_fusion_attention(q, k, v, head_num=q.shape[1], input_layout='BNSD', scale=scale,
-                                          keep_prob=1. - dropout)[0]
+
+    return torch_npu.npu_fusion_attention(
+        q, k, v, head_num=q.shape[1], input_layout='BNSD', scale=scale, keep_prob=1.0 - dropout
+    )[0]
 
 
-def import_npu():
-    """torch.npu, from torch_npu or built into the vendor's torch 1.5. Raises UserError when CANN is not there."""
+def import_npu() -> Any:
+    """-> torch.npu, from torch_npu or built into the vendor's torch 1.5. Raises UserError where it cannot be loaded."""
     if hasattr(torch, 'npu'):
         return torch.npu
     try:
-        import torch_npu  # noqa: F401  (importing it registers torch.npu)
+        import torch_npu  # noqa: F401  (registers torch.npu)
     except ModuleNotFoundError:
-        raise UserError('torch_npu is not installed: pip install -r npu_requirements.txt on a host with CANN')
+        raise UserError('torch_npu is not installed: pip install -r npu_requirements.txt on a host with CANN') from None
     except (ImportError, RuntimeError, OSError) as e:
-        raise UserError('torch_npu does not load (%s): run `source set_env.sh` of the CANN installation first'
-                        % str(e).strip().split('\n')[0])
+        reason = str(e).strip().split('\n')[0]
+        raise UserError(f'torch_npu does not load ({reason}): run `source set_env.sh` of the CANN installation') from e
     return torch.npu
 
 
-def import_apex():
-    """apex.amp (Ascend's or NVIDIA's)."""
+def import_apex() -> Any:
+    """-> apex.amp (Ascend's or NVIDIA's). Raises UserError where it cannot be imported."""
     try:
         from apex import amp
     except ImportError as e:
-        raise UserError('--amp-impl apex needs apex, which cannot be imported (%s): build it from gitee.com/ascend/apex '
-                        'or github.com/NVIDIA/apex (the package called apex on PyPI is another thing)' % e)
+        raise UserError(
+            f'--amp-impl apex needs apex, which cannot be imported ({e}): build it from gitee.com/ascend/apex or '
+            'github.com/NVIDIA/apex (the package called apex on PyPI is another thing)'
+        ) from e
     return amp
 
 
-def overlapped(backend, batches, stage):
-    """stage(batch) of the next batch runs on a side stream while the current one is used.
-
-    `backend` is torch.cuda or torch.npu. record_stream keeps a batch's memory from being handed out on the side stream
-    while the main one still reads it.
-    """
-    side, ready = backend.Stream(), None
-    for batch in batches:
-        with backend.stream(side):
-            upcoming = stage(batch)
-        if ready is not None:
-            yield ready
-        backend.current_stream().wait_stream(side)
-        for tensor in upcoming:
-            tensor.record_stream(backend.current_stream())
-        ready = upcoming
-    if ready is not None:
-        yield ready
+def can_fork() -> bool:
+    """Whether this process can be forked into ranks: no driver of a card is loaded, whose state a child cannot use."""
+    try:
+        with open('/proc/self/maps') as f:
+            return not any(library in line for line in f for library in ('libcuda.so', 'libascendcl.so'))
+    except OSError:
+        return False
 
 
 KINDS = {cls.kind: cls for cls in (Npu, Cuda, Accelerator)}
 
 
-def find(wanted):
-    """-> (class, card or None) for what --device says. Raises UserError when it is not there."""
+def find(wanted: str) -> Tuple[Type[Accelerator], Optional[int]]:
+    """-> (class, number of the card or None) for --device. Raises UserError where there is no such device."""
     kind, _, card = wanted.partition(':')
     kind = {'gpu': 'cuda'}.get(kind, kind)
     if card and not card.isdigit():
-        raise UserError('--device %s: the card after the colon must be a number' % wanted)
+        raise UserError(f'--device {wanted}: the card after the colon must be a number')
     if kind == 'auto':
         return next(cls for cls in KINDS.values() if not cls.missing()), None
     if kind not in KINDS:
-        raise UserError('--device %s is not known: choose auto, %s' % (wanted, ', '.join(KINDS)))
+        raise UserError(f'--device {wanted} is not known: choose auto, {", ".join(KINDS)}')
     reason = KINDS[kind].missing()
     if reason:
-        raise UserError('--device %s: %s; choose another --device (auto takes the best one there is)' % (wanted, reason))
+        raise UserError(f'--device {wanted}: {reason}; choose another --device (auto takes the best one there is)')
     return KINDS[kind], int(card) if card else None
 
 
-def choose(wanted, index=0):
-    """-> the Accelerator called `wanted` (auto: the first usable of npu, cuda, cpu), bound to card `index`.
+def choose(wanted: str, index: int = 0) -> Accelerator:
+    """-> the Accelerator that --device names, on card `index` unless it names one ('npu:3').
 
-    Also understood: 'gpu' for cuda, and 'npu:3' or 'cuda:1' for one card.
+    'auto' is the first usable of npu, cuda and cpu; 'gpu' is cuda.
     """
     cls, card = find(wanted)
     return cls(index if card is None else card)
 
 
-def count(wanted):
-    """How many devices of that kind this host has."""
+def count(wanted: str) -> int:
+    """-> how many devices of that kind this machine has."""
     return find(wanted)[0].count()

@@ -1,10 +1,19 @@
-"""The command line that every train.py shares: groups of options, all spellings, one meaning each.
+"""The command line that every train.py shares, and the one place where the options of a run get their values.
 
-Precedence: command line > the folder's recipe for the case > the folder's recipe > the case > the defaults below.
-A dash and an underscore inside an option's name mean the same (--batch_size is --batch-size).
+`parse` reads the command line, `resolve` fills in what the checkpoint, the data and the machine decide; after that the options
+are read-only. A value is taken from the first of these that has one:
+
+    command line > checkpoint > recipe for the case > case > recipe > default
+
+and an option that is still None gets its value from the data (--num-classes) or the machine (--workers, --lr, ...).
+A dash and an underscore in an option's name mean the same (--batch_size is --batch-size).
 """
+
 import argparse
+import os
 import sys
+from functools import partial
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
 
 from common.errors import UserError, report
 
@@ -15,23 +24,71 @@ CASES = {
     'eval': {},
     'finetune': {'epochs': 30, 'warmup_epochs': 2, 'cooldown_epochs': 0},
 }
-# A CPU neither holds the recipe's batch nor ends: what a performance run takes there unless told. About 3 minutes
-# for a 5 GMAC model at 224 pixels on two cores.
-CPU_PERFORMANCE = {'batch_size': 8, 'global_batch': 16, 'max_steps': 12, 'eval_steps': 2, 'print_freq': 1}
+# A performance run on a CPU, unless told otherwise: the recipe's sizes would need more memory than there is, and hours. These
+# take about 3 minutes for a model of 5 GMAC at 224 pixels on two cores.
+CPU_PERFORMANCE = {'batch_size': 8, 'max_steps': 12, 'eval_steps': 2, 'print_freq': 1}
+CPU_PERFORMANCE_IMAGES = 16  # images of all ranks in a step, at most
 
-DATA_PATH_MISSING = 'para "data_path" must be confing'   # spelled so since 2020; tools match it
+# What is taken from a checkpoint of this collection that is evaluated, resumed or fine-tuned
+ADOPTED = ('model', 'img_size', 'mean', 'std', 'crop_pct', 'interpolation')
+
+DATA_PATH_MISSING = 'para "data_path" must be confing'  # spelled so since 2020; tools match it
+
+
+class Args(argparse.Namespace):
+    """The options of a run. Read-only once resolved.
+
+    origin: {option: 'default', 'recipe', 'command line', 'checkpoint', 'data', 'machine', 'other options'}; notes: lines for the log.
+    """
+
+    _own = ('origin', 'notes', 'adopted', '_frozen')
+    _frozen = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._frozen:
+            raise AttributeError(f'the options are read-only; {name} gets its value in options.py')
+        super().__setattr__(name, value)
+
+    def given(self, name: str) -> bool:
+        """Whether the option stands on the command line."""
+        return self.origin[name] == 'command line'
+
+    def values(self) -> Dict[str, Any]:
+        """-> {option: value}, without the bookkeeping."""
+        return {name: value for name, value in sorted(vars(self).items()) if name not in self._own}
+
+    def take(self, values: Mapping[str, Any], origin: str) -> None:
+        """Sets options, and notes where their values come from."""
+        for name, value in values.items():
+            setattr(self, name, value)
+            self.origin[name] = origin
+
+    def freeze(self) -> 'Args':
+        self._frozen = True
+        return self
+
+
+# ---- declaring
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with '_' and '-' made equal in option names, and errors in the collection's form."""
+    """argparse with '_' and '-' made equal in option names, and errors as one sentence."""
 
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else args
         return super().parse_known_args([dashes(a) for a in args], namespace)
 
     def error(self, message):
-        report('%s; `python %s --help` lists the options' % (message, self.prog))
+        report(f'{message}; `python {self.prog} --help` lists the options')
         self.exit(2)
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the default of an option that takes a value, unless its help text does."""
+
+    def _get_help_string(self, action):
+        stated = action.nargs == 0 or action.default in (None, False) or 'default' in action.help
+        return action.help if stated else super()._get_help_string(action)
 
 
 class Side(argparse.Action):
@@ -39,224 +96,238 @@ class Side(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
         if len(values) not in (1, 3) or values[-1] != values[-min(2, len(values))]:
-            parser.error('%s %s: one number, or 3 and the side twice, is understood' % (option_string, ' '.join(map(str, values))))
+            parser.error(f'{option_string} {" ".join(map(str, values))}: give one number, or 3 and the side twice')
         setattr(namespace, self.dest, values[-1])
 
 
-def dashes(argument):
+def dashes(argument: str) -> str:
     """--batch_size=a_b -> --batch-size=a_b"""
     name, equals, value = argument.partition('=')
     return name.replace('_', '-') + equals + value if name.startswith('--') else argument
 
 
-def at_least(minimum, kind=int):
+def at_least(minimum: float, kind: Callable = int) -> Callable[[str], float]:
     def convert(text):
         value = kind(text)
         if not value >= minimum:
-            raise argparse.ArgumentTypeError('%s is less than %s' % (text, minimum))
+            raise argparse.ArgumentTypeError(f'{text} is less than {minimum}')
         return value
-    convert.__name__ = kind.__name__   # argparse names the type in its message
+
+    convert.__name__ = kind.__name__  # argparse names the type in its message
     return convert
 
 
-count, positive, amount = at_least(0), at_least(1), at_least(0., float)
+COUNT, POSITIVE, AMOUNT = at_least(0), at_least(1), at_least(0.0, float)
 
 
-def loss_scale(text):
-    return text if text == 'dynamic' else amount(text)
+def loss_scale(text: str) -> Any:
+    return text if text == 'dynamic' else AMOUNT(text)
 
 
-def build(description, recipe, add_options=None):
-    """-> the parser with a recipe's defaults. recipe: {dest: value}; add_options(parser) adds a folder's own."""
-    parser = Parser(description=description, allow_abbrev=False,
-                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for add in (add_run, add_device, add_model, add_data, add_augmentation, add_optimizer, add_schedule):
-        add(parser)
-    if add_options is not None:
-        add_options(parser)
-    parser.set_defaults(**recipe)
-    return parser
-
-
-def add_run(parser):
-    group = parser.add_argument_group('run')
-    option = group.add_argument
-    option('data', nargs='?', metavar='DIR', help='the data set, as --data-path')
-    option('--data-path', '--data-dir', metavar='DIR', help='data set root, which holds train/ and val/')
-    option('--case', choices=list(CASES), default='full', help='what kind of run this is; sets further defaults')
-    option('--output-dir', '--output', default='./output', metavar='DIR', help='where logs and checkpoints go')
-    option('--resume', '--checkpoint', '--ckpt-path', metavar='FILE',
-           help='continue the run of this checkpoint (with --eval: the checkpoint to evaluate)')
-    option('--finetune', '--finetune-pth', '--pth-path', '--initial-checkpoint', metavar='FILE',
-           help='start a new run from the weights of this checkpoint; a head of another size is made anew')
-    option('--eval', '--evaluate', '-e', action='store_true', help='evaluate and stop; as --case eval')
-    option('--auto-resume', action='store_true', help='continue from <output-dir>/checkpoint.pth where there is one')
-    option('--no-auto-resume', action='store_false', dest='auto_resume', help='do not')
-    option('--use-ema', action='store_true', help='evaluate or fine-tune the averaged weights of the checkpoint; '
-           'otherwise as --model-ema')
-    option('--epochs', '--epoch', type=positive, default=300, metavar='N',
-           help='length of the run; given, it means exactly so many: no cool-down, and warm-up for a tenth at most, unless '
-                'those are given too')
-    option('--start-epoch', type=count, default=None, metavar='N', help='first epoch (0, or the checkpoint\'s)')
-    option('--max-steps', '--max-step', type=count, default=0, metavar='N', help='steps per epoch; 0 = all')
-    option('--warmup-steps', type=count, default=None, metavar='N',
-           help='steps that the throughput leaves out (default: 20, in a short epoch a fifth of it)')
-    option('--eval-steps', type=count, default=0, metavar='N',
-           help='batches per evaluation, spread evenly over the validation set; 0 = every image')
-    option('--seed', type=int, default=42, metavar='N', help='of weights, order and augmentation')
-    option('--tensorboard', action='store_true', help='also write TensorBoard\'s event files, to <output-dir>/tensorboard')
-    option('--print-freq', '-p', '--log-interval', type=positive, default=50, metavar='N', help='steps between lines')
-    option('--save-freq', type=positive, default=1, metavar='N', help='epochs between checkpoints')
-
-
-def add_device(parser):
-    option = parser.add_argument_group('device').add_argument
-    option('--device', default='auto', help='auto, npu, cuda (or gpu), cpu; npu:3 names one card')
-    option('--device-id', type=count, default=None, metavar='N', help='which card (default: the local rank)')
-    option('--amp', action='store_true', default=None, help='mixed precision (default: where there is an accelerator)')
-    option('--no-amp', action='store_false', dest='amp', default=None, help='float32 throughout')
-    option('--amp-dtype', choices=['auto', 'float16', 'bfloat16'], default='auto',
-           help='auto: float16 on an accelerator, bfloat16 on a CPU')
-    option('--amp-impl', choices=['auto', 'native', 'apex'], default='auto', help='auto: native where torch has it')
-    option('--opt-level', choices=['O0', 'O1', 'O2'], default='O1',
-           help='O0: no mixed precision; O1, O2: levels of apex, which native autocast does not tell apart')
-    option('--loss-scale', type=loss_scale, default='dynamic', help='dynamic, or a number that stays (float16 only)')
-    option('--channels-last', action='store_true', help='NHWC memory format')
-    option('--compile', action='store_true', help='torch.compile the model (torch >= 2.0)')
-    option('--hf32', '--tf32', action='store_true', default=None, help='float32 convolutions and matrix products by a shorter '
-           'format, HF32 (NPU) or TF32 (CUDA) (default: as the framework has it)')
-    option('--no-hf32', '--no-tf32', action='store_false', dest='hf32', default=None, help='by float32 proper')
-    option('--fused-optimizer', action='store_true', help='update all parameters in a few kernels: torch_npu.optim.NpuFused*, or '
-           'torch\'s fused=True')
-    option('--npu-patch', default='all', metavar='NAMES', help='what npu_patch.py changes on an NPU: all (that leaves results as '
-           'they are), none, or names with commas')
-    option('--profile', type=count, default=0, metavar='STEPS', help='write a trace of so many steps to <output-dir>/profile')
-    option('--local-rank', type=count, default=None, help='as torch.distributed.launch passes it; torchrun need not')
-    option('--dist-backend', default=None, metavar='NAME', help='of the process group (default: hccl, nccl or gloo, by device)')
-    option('--dist-url', default='env://', metavar='URL', help='where the processes meet, such as tcp://10.1.1.20:23456')
-    option('--dist-eval', action='store_true', default=True, help='share an evaluation among the ranks')
-    option('--no-dist-eval', action='store_false', dest='dist_eval', help='every rank evaluates the whole set')
-    option('--sync-bn', action='store_true', help='batch norm over all ranks')
-    option('--dist-bn', choices=['reduce', 'broadcast', 'none'], default='reduce',
-           help='how ranks agree on batch-norm statistics before an evaluation')
-
-
-def add_model(parser):
-    option = parser.add_argument_group('model').add_argument
-    option('--model', metavar='NAME', help='which model')
-    option('--img-size', type=positive, default=224, metavar='N', help='pixels per side')
-    option('--input-size', type=positive, nargs='+', action=Side, dest='img_size', default=224, metavar='N',
-           help='as --img-size; also as timm has it, 3 224 224')
-    option('--num-classes', '--nb-classes', type=positive, default=None, metavar='N', help='default: as many as the data has')
-    option('--drop', type=amount, default=0., metavar='P', help='dropout')
-    option('--drop-path', type=amount, default=None, metavar='P', help='stochastic depth (default: the model\'s own)')
-    option('--model-ema', action='store_true', help='also average the weights, evaluate and save them')
-    option('--no-model-ema', action='store_false', dest='model_ema', help='no averaging')
-    option('--model-ema-decay', type=amount, default=.9998, metavar='D', help='decay per step')
-
-
-def add_data(parser):
-    option = parser.add_argument_group('data').add_argument
-    option('--batch-size', '-b', '--b', type=positive, default=128, metavar='N', help='images per device and step')
-    option('--validation-batch-size', '--vb', type=positive, default=None, metavar='N', help='default: --batch-size')
-    option('--workers', '--num-workers', '-j', type=count, default=None, metavar='N',
-           help='loading processes per device (default: 8, at most the cores there are per device)')
-    option('--pin-mem', action='store_true', default=True, help='page-locked batches, where the device copies faster so')
-    option('--no-pin-mem', action='store_false', dest='pin_mem', help='ordinary memory')
-    option('--mean', type=float, nargs=3, default=[.485, .456, .406], metavar='X', help='per channel, in 0..1')
-    option('--std', type=float, nargs=3, default=[.229, .224, .225], metavar='X', help='per channel, in 0..1')
-    option('--crop-pct', type=at_least(.01, float), default=.875, metavar='P', help='share of the side an evaluation keeps')
-    option('--interpolation', choices=['bicubic', 'bilinear'], default='bicubic', help='of an evaluation')
-    option('--skip-bad-images', type=count, nargs='?', const=100, default=0, metavar='N',
-           help='go on without images that cannot be read, up to N of them (100 where N is left out)')
-
-
-def add_augmentation(parser):
-    option = parser.add_argument_group('augmentation').add_argument
-    option('--no-aug', action='store_true', help='resize and crop the centre; no augmentation at all')
-    option('--train-interpolation', choices=['random', 'bicubic', 'bilinear'], default='random', help='of a training image')
-    option('--scale', type=float, nargs=2, default=[.08, 1.], metavar='P', help='area of a random crop')
-    option('--ratio', type=float, nargs=2, default=[3 / 4., 4 / 3.], metavar='R', help='aspect of a random crop')
-    option('--hflip', type=amount, default=.5, metavar='P', help='horizontal flip')
-    option('--vflip', type=amount, default=0., metavar='P', help='vertical flip')
-    option('--color-jitter', type=amount, default=.4, metavar='F', help='used where --aa is none')
-    option('--aa', type=policy, default='rand-m9-mstd0.5-inc1', metavar='POLICY', help='timm\'s auto-augment policy, or none')
-    option('--repeated-aug', action='store_true', help='with several ranks: each image three times, differently augmented')
-    option('--no-repeated-aug', action='store_false', dest='repeated_aug', help='each image once')
-    option('--reprob', type=amount, default=.25, metavar='P', help='random erasing')
-    option('--remode', choices=['const', 'rand', 'pixel'], default='pixel', help='what erases')
-    option('--recount', type=positive, default=1, metavar='N', help='erased boxes at most')
-    option('--mixup', type=amount, default=.8, metavar='A', help='alpha; 0 = off')
-    option('--cutmix', type=amount, default=1., metavar='A', help='alpha; 0 = off')
-    option('--cutmix-minmax', type=float, nargs=2, default=None, metavar='P', help='box size limits, instead of alpha')
-    option('--mixup-prob', type=amount, default=1., metavar='P', help='share of batches that are mixed')
-    option('--mixup-switch-prob', type=amount, default=.5, metavar='P', help='cutmix rather than mixup')
-    option('--mixup-mode', choices=['batch', 'pair', 'elem'], default='batch', help='what shares one lambda')
-    option('--mixup-off-epoch', type=count, default=0, metavar='N', help='no mixing from this epoch on; 0 = never off')
-    option('--smoothing', type=amount, default=.1, metavar='S', help='label smoothing')
-
-
-def add_optimizer(parser):
-    option = parser.add_argument_group('optimizer').add_argument
-    option('--opt', default='adamw', metavar='NAME', help='by timm\'s names')
-    option('--opt-eps', type=amount, default=None, metavar='E', help='default: the optimizer\'s')
-    option('--opt-betas', type=float, nargs='+', default=None, metavar='B', help='default: the optimizer\'s')
-    option('--momentum', type=amount, default=.9, metavar='M', help='of SGD')
-    option('--weight-decay', '--wd', type=amount, default=.05, metavar='W', help='not on biases and other 1-d weights')
-    option('--clip-grad', type=amount, default=None, metavar='C', help='limit of the gradients; 0 = none')
-    option('--clip-mode', choices=['norm', 'value'], default='norm', help='what is limited')
-    option('--lr', '--learning-rate', type=amount, default=None, metavar='LR', help='taken as it is')
-    option('--lr-base', type=amount, default=1e-3, metavar='LR',
-           help='without --lr: the rate at a global batch of --lr-base-size, scaled linearly to this run\'s')
-    option('--lr-scaled', action='store_true', help='scale --lr like --lr-base')
-    option('--no-lr-scaled', action='store_false', dest='lr_scaled', help='take --lr as it is')
-    option('--lr-base-size', type=positive, default=1024, metavar='N', help='global batch that --lr-base is for')
-
-
-def add_schedule(parser):
-    option = parser.add_argument_group('schedule').add_argument
-    option('--sched', default='cosine', metavar='NAME', help='by timm\'s names')
-    option('--warmup-epochs', type=count, default=5, metavar='N', help='linear rise from --warmup-lr')
-    option('--warmup-lr', type=amount, default=1e-6, metavar='LR', help='where it begins')
-    option('--min-lr', type=amount, default=1e-6, metavar='LR', help='where it ends')
-    option('--cooldown-epochs', type=count, default=10, metavar='N', help='at --min-lr, after --epochs')
-    option('--decay-epochs', type=amount, default=30, metavar='N', help='of the step schedule')
-    option('--decay-rate', type=amount, default=.1, metavar='R', help='of the step and plateau schedules')
-    option('--patience-epochs', type=count, default=10, metavar='N', help='of the plateau schedule')
-    option('--lr-noise', type=float, nargs='+', default=None, metavar='P', help='where noise goes on and off, in 0..1')
-    option('--lr-noise-pct', type=amount, default=.67, metavar='P', help='its limit')
-    option('--lr-noise-std', type=amount, default=1., metavar='S', help='its width')
-
-
-def policy(text):
+def policy(text: str) -> Optional[str]:
     return None if text.lower() in ('', 'none') else text
 
 
-def parse(description, recipe, argv=None, add_options=None):
-    """-> the options of this run, as a Namespace.
+def build(description: str, defaults: Mapping[str, Any], hooks: Any = None) -> Parser:
+    """-> the parser, with a recipe's defaults and a folder's own options."""
+    parser = Parser(description=description, allow_abbrev=False, formatter_class=Help)
+    for add in (add_run, add_device, add_model, add_data, add_augmentation, add_optimizer, add_schedule):
+        group = parser.add_argument_group(add.__name__[4:])
+        add(partial(add_option, group), partial(add_switch, group))
+    if hooks is not None:
+        hooks.add_options(parser)
+    parser.set_defaults(**defaults)
+    return parser
 
-    recipe: {dest: value}, and under the key 'cases' {case: {dest: value}} for what a case changes; 'network' is the folder's
-    name, 'batch_per_node' says that --batch-size counts the images of all processes of a machine, and 'summary_also' is
-    {key of the summary: field of log_parser's result} for keys that only this folder has.
-    `explicit` in the result is the set of dests that stand on the command line.
+
+def add_option(group: Any, names: str, help: str, default: Any = None, type: Any = None, **more: Any) -> None:
+    """names: all spellings, with blanks between them."""
+    if type is not None:
+        more.setdefault('metavar', {COUNT: 'N', POSITIVE: 'N', int: 'N'}.get(type, 'X'))
+        more['type'] = type
+    group.add_argument(*names.split(), help=help, default=default, **more)
+
+
+def add_switch(group: Any, names: str, help: str, opposite: str = '', default: Optional[bool] = False) -> None:
+    """--NAME and, with a help text for the opposite, --no-NAME."""
+    group.add_argument(*names.split(), action='store_true', default=default, help=help)
+    if opposite:
+        off, dest = names.replace('--', '--no-').split(), names.split()[0][2:].replace('-', '_')
+        group.add_argument(*off, action='store_false', dest=dest, default=default, help=opposite)
+
+
+def add_run(option, switch):
+    option('data', 'the data set, as --data-path', nargs='?', metavar='DIR')
+    option('--data-path --data-dir', 'root of the data set, which holds train/ and val/', metavar='DIR')
+    option('--case', 'what to do; sets further defaults', 'full', choices=list(CASES))
+    option('--output-dir --output', 'where logs and checkpoints are written', './output', metavar='DIR')
+    help = 'continue the training of this checkpoint (with --eval: the checkpoint to evaluate)'
+    option('--resume --checkpoint --ckpt-path', help, metavar='FILE')
+    help = 'begin a training with the weights of this checkpoint; a head of another size is initialised'
+    option('--finetune --finetune-pth --pth-path --initial-checkpoint', help, metavar='FILE')
+    switch('--eval --evaluate -e', 'evaluate only; as --case eval')
+    help = 'continue from <output-dir>/checkpoint.pth where there is one'
+    switch('--auto-resume', help, 'begin at epoch 0 even where <output-dir>/checkpoint.pth exists')
+    switch('--use-ema', 'use the averaged weights of the checkpoint; in a training from scratch as --model-ema')
+    help = 'epochs of the training; if given, without cool-down and with a tenth of warm-up at most, unless given too'
+    option('--epochs --epoch', help, 300, POSITIVE)
+    option('--start-epoch', 'first epoch (default: 0, or the one in the checkpoint)', None, COUNT)
+    option('--max-steps --max-step', 'steps in an epoch at most; 0: all', 0, COUNT)
+    option('--warmup-steps', 'steps that FPS leaves out (default: 20, or a fifth of a short epoch)', None, COUNT)
+    option('--eval-steps', 'batches in an evaluation, spread over the validation set; 0: every image', 0, COUNT)
+    option('--seed', 'seed of the weights, the order and the augmentation', 42, int)
+    switch('--tensorboard', "also write TensorBoard's files, to <output-dir>/tensorboard")
+    option('--print-freq -p --log-interval', 'steps between log lines', 50, POSITIVE)
+    option('--save-freq', 'epochs between checkpoints', 1, POSITIVE)
+
+
+def add_device(option, switch):
+    option('--device', 'auto, npu, cuda (or gpu) or cpu; npu:3 names one card', 'auto')
+    option('--device-id', 'number of the card (default: the local rank)', None, COUNT)
+    help = 'compute in mixed precision (default: on an accelerator)'
+    switch('--amp', help, 'compute in float32 (default: on a CPU)', None)
+    help = 'of mixed precision; auto: float16 on an accelerator, bfloat16 on a CPU'
+    option('--amp-dtype', help, 'auto', choices=['auto', 'float16', 'bfloat16'])
+    help = 'who does mixed precision; auto: torch, or apex where this torch cannot'
+    option('--amp-impl', help, 'auto', choices=['auto', 'native', 'apex'])
+    help = 'O0: float32; O1 and O2: levels of apex, which are the same in native autocast'
+    option('--opt-level', help, 'O1', choices=['O0', 'O1', 'O2'])
+    option('--loss-scale', 'dynamic, or a fixed number (float16 only)', 'dynamic', loss_scale)
+    switch('--channels-last', 'keep images and weights in NHWC memory format')
+    switch('--compile', 'compile the model by torch.compile (torch >= 2.0)')
+    help = 'float32 convolutions and matrix products in HF32 (NPU) or TF32 (CUDA), which are shorter and faster'
+    switch('--hf32 --tf32', help, 'float32 convolutions and matrix products in full float32', None)
+    switch('--fused-optimizer', "update all parameters in a few kernels: torch_npu's NpuFused*, or torch's fused=True")
+    help = 'changes of npu_patch.py to apply on an NPU: all (those that change no result), none, or names with commas'
+    option('--npu-patch', help, 'all', metavar='NAMES')
+    option('--profile', 'write a trace of N steps to <output-dir>/profile', 0, COUNT)
+    option('--local-rank', 'set by torch.distributed.launch; the scripts and torchrun do not need it', None, COUNT)
+    option('--dist-backend', 'of the process group: hccl, nccl or gloo (default: by device)', metavar='NAME')
+    option('--dist-url', 'where the ranks meet, such as tcp://10.1.1.20:23456', 'env://', metavar='URL')
+    help = 'each rank evaluates a part of the validation set (the default)'
+    switch('--dist-eval', help, 'each rank evaluates the whole validation set', True)
+    switch('--sync-bn', 'batch norm over the images of all ranks')
+    help = 'how the ranks come to equal batch norm statistics before an evaluation'
+    option('--dist-bn', help, 'reduce', choices=['reduce', 'broadcast', 'none'])
+
+
+def add_model(option, switch):
+    option('--model', 'name of the model', metavar='NAME')
+    option('--img-size', 'pixels per side of an image', 224, POSITIVE)
+    help = 'as --img-size; also in the form 3 224 224'
+    option('--input-size', help, 224, POSITIVE, nargs='+', action=Side, dest='img_size')
+    option('--num-classes --nb-classes', 'number of classes (default: as many as the data has)', None, POSITIVE)
+    option('--drop', 'dropout rate', 0.0, AMOUNT)
+    option('--drop-path', "stochastic depth rate (default: the model's own)", None, AMOUNT)
+    help = 'also keep an average of the weights, evaluate it and save it'
+    switch('--model-ema', help, 'keep no average of the weights')
+    option('--model-ema-decay', 'decay of the average in a step', 0.9998, AMOUNT)
+
+
+def add_data(option, switch):
+    option('--batch-size -b --b', 'images of a device in a step', 128, POSITIVE)
+    help = 'images of a device in a step of an evaluation (default: --batch-size)'
+    option('--validation-batch-size --vb', help, None, POSITIVE)
+    help = 'DataLoader workers of a device (default: 8, at most the cores that a device has)'
+    option('--workers --num-workers -j', help, None, COUNT)
+    help = 'page-locked batches, where the device copies them faster (the default)'
+    switch('--pin-mem', help, 'batches in ordinary memory', True)
+    option('--mean', 'of each channel, 0 to 1', [0.485, 0.456, 0.406], float, nargs=3)
+    option('--std', 'of each channel, 0 to 1', [0.229, 0.224, 0.225], float, nargs=3)
+    option('--crop-pct', 'share of the side that an evaluation keeps', 0.875, at_least(0.01, float))
+    option('--interpolation', 'how an evaluation resizes images', 'bicubic', choices=['bicubic', 'bilinear'])
+    help = 'go on without images that cannot be read, up to N of them on each rank (100 where N is left out)'
+    option('--skip-bad-images', help, 0, COUNT, nargs='?', const=100)
+
+
+def add_augmentation(option, switch):
+    switch('--no-aug', 'no augmentation: training images are resized and cropped at the centre')
+    help = 'how a training image is resized'
+    option('--train-interpolation', help, 'random', choices=['random', 'bicubic', 'bilinear'])
+    option('--scale', 'smallest and largest area of a random crop', [0.08, 1.0], float, nargs=2)
+    option('--ratio', 'smallest and largest aspect ratio of a random crop', [3 / 4, 4 / 3], float, nargs=2)
+    option('--hflip', 'probability of a horizontal flip', 0.5, AMOUNT)
+    option('--vflip', 'probability of a vertical flip', 0.0, AMOUNT)
+    option('--color-jitter', 'strength of the colour jitter; used where --aa is none', 0.4, AMOUNT)
+    option('--aa', "timm's auto-augment policy, or none", 'rand-m9-mstd0.5-inc1', policy)
+    help = 'with several ranks: each image three times in an epoch, augmented in different ways'
+    switch('--repeated-aug', help, 'each image once in an epoch')
+    option('--reprob', 'probability of random erasing', 0.25, AMOUNT)
+    option('--remode', 'what an erased box is filled with', 'pixel', choices=['const', 'rand', 'pixel'])
+    option('--recount', 'erased boxes in an image at most', 1, POSITIVE)
+    option('--mixup', 'alpha of mixup; 0: off', 0.8, AMOUNT)
+    option('--cutmix', 'alpha of cutmix; 0: off', 1.0, AMOUNT)
+    option('--cutmix-minmax', 'smallest and largest cutmix box, in place of alpha', None, float, nargs=2)
+    option('--mixup-prob', 'share of batches that are mixed', 1.0, AMOUNT)
+    option('--mixup-switch-prob', 'share of mixed batches that use cutmix', 0.5, AMOUNT)
+    help = 'what is mixed with one lambda: a batch, a pair of images or one image'
+    option('--mixup-mode', help, 'batch', choices=['batch', 'pair', 'elem'])
+    option('--mixup-off-epoch', 'first epoch without mixup and cutmix; 0: they stay on', 0, COUNT)
+    option('--smoothing', 'label smoothing', 0.1, AMOUNT)
+
+
+def add_optimizer(option, switch):
+    option('--opt', "timm's name of the optimizer", 'adamw', metavar='NAME')
+    option('--opt-eps', "epsilon (default: the optimizer's own)", None, AMOUNT)
+    option('--opt-betas', "betas (default: the optimizer's own)", None, float, nargs='+')
+    option('--momentum', 'momentum of SGD', 0.9, AMOUNT)
+    option('--weight-decay --wd', 'weight decay; biases and other 1-d weights have none', 0.05, AMOUNT)
+    option('--clip-grad', 'limit of the gradients; 0: no limit', None, AMOUNT)
+    option('--clip-mode', 'what --clip-grad limits', 'norm', choices=['norm', 'value'])
+    option('--lr --learning-rate', 'learning rate (default: --lr-base, scaled to the batch)', None, AMOUNT)
+    help = 'without --lr: the learning rate at a global batch of --lr-base-size; scaled linearly to the global batch'
+    option('--lr-base', help, 1e-3, AMOUNT)
+    switch('--lr-scaled', 'scale --lr linearly to the global batch, as --lr-base', 'take --lr as it is')
+    option('--lr-base-size', 'global batch that --lr-base is for', 1024, POSITIVE)
+
+
+def add_schedule(option, switch):
+    option('--sched', "timm's name of the learning rate schedule", 'cosine', metavar='NAME')
+    option('--warmup-epochs', 'epochs of a linear rise from --warmup-lr', 5, COUNT)
+    option('--warmup-lr', 'learning rate at the start of the warm-up', 1e-6, AMOUNT)
+    option('--min-lr', 'learning rate at the end', 1e-6, AMOUNT)
+    option('--cooldown-epochs', 'epochs at --min-lr after --epochs', 10, COUNT)
+    option('--decay-epochs', 'epochs between steps of the step schedule', 30, AMOUNT)
+    option('--decay-rate', 'factor of the step and plateau schedules', 0.1, AMOUNT)
+    option('--patience-epochs', 'epochs without a better accuracy that the plateau schedule waits for', 10, COUNT)
+    help = 'share of the training, 0 to 1, from which (and up to which) noise is added to the learning rate'
+    option('--lr-noise', help, None, float, nargs='+')
+    option('--lr-noise-pct', 'largest noise, as a share of the rate', 0.67, AMOUNT)
+    option('--lr-noise-std', 'standard deviation of the noise', 1.0, AMOUNT)
+
+
+# ---- reading the command line
+
+
+def parse(description: str, recipe: Mapping[str, Any], argv: Optional[Sequence[str]] = None, hooks: Any = None) -> Args:
+    """-> the options as the command line and the recipe have them. Raises UserError for options that contradict each other.
+
+    recipe: {option: value}, with these further keys: 'cases', {case: {option: value}}; 'network', the folder's name;
+    'batch_per_node', whether --batch-size counts the images of all ranks of a machine; 'summary_also', {key of the summary: key
+    of result.json} for keys that only this folder has.
     """
-    base = dict({'network': 'unknown', 'batch_per_node': False, 'summary_also': None}, **{k: v for k, v in recipe.items() if k != 'cases'})
-    case = _first_pass(build(description, base, add_options).parse_known_args(argv)[0])
-    defaults = dict(base, **CASES[case])
-    defaults.update(recipe.get('cases', {}).get(case, {}))
-    parser = build(description, defaults, add_options)
-    args = parser.parse_args(argv)
-    args.explicit = explicit(parser, argv)
-    args.case, args.eval = case, case == 'eval'
-    return finish(args)
+    own = {'network': 'unknown', 'batch_per_node': False, 'summary_also': None}
+    base = {**own, **{name: value for name, value in recipe.items() if name != 'cases'}}
+    asked = build(description, base, hooks).parse_known_args(argv)[0]
+    case = 'eval' if asked.eval else asked.case
+    recipe_values = {**base, **CASES[case], **recipe.get('cases', {}).get(case, {})}
+    parser = build(description, recipe_values, hooks)
+    args = parser.parse_args(argv, Args(notes=[], origin={}, adopted=ADOPTED + getattr(hooks, 'adopted', ())))
+    args.origin.update(dict.fromkeys(args.values(), 'default'))
+    args.origin.update(dict.fromkeys(recipe_values, 'recipe'))
+    args.origin.update(dict.fromkeys(on_command_line(parser, argv), 'command line'))
+    args.take({'case': case, 'eval': case == 'eval'}, args.origin['eval' if asked.eval else 'case'])
+    for settle in (settle_data, settle_checkpoint, settle_learning):
+        settle(args)
+    if hooks is not None:
+        changed = hooks.settle(args)
+        args.notes.extend(changed.pop('notes', []))
+        args.take(changed, 'recipe')
+    return args
 
 
-def _first_pass(args):
-    return 'eval' if args.eval else args.case
-
-
-def explicit(parser, argv):
-    """The dests of the options that argv names: those that parsing changes although every default was taken away."""
+def on_command_line(parser: Parser, argv: Optional[Sequence[str]]) -> Set[str]:
+    """-> the options that argv names: those that parsing sets although they have a value already."""
     untouched = object()
     dests = {action.dest for action in parser._actions if action.option_strings}
     probe = argparse.Namespace(**{dest: untouched for dest in dests})
@@ -264,35 +335,119 @@ def explicit(parser, argv):
     return {dest for dest in dests if getattr(probe, dest) is not untouched}
 
 
-def finish(args):
-    """Checks what concerns more than one option. args.notes: lines that the run begins with."""
-    args.notes = []
-    if 'lr_base' in args.explicit and 'lr' not in args.explicit:
-        args.lr = None
+def settle_data(args: Args) -> None:
+    """DIR and --data-path are one thing."""
     if args.data_path and args.data and args.data != args.data_path:
-        raise UserError('the data set is given twice, as %s and as --data-path %s; give one' % (args.data, args.data_path))
-    args.data_path = args.data_path or args.data
+        raise UserError(f'the data set is given twice, as {args.data} and as --data-path {args.data_path}; give one')
+    args.take({'data_path': args.data_path or args.data}, 'command line')
     del args.data
     if not args.data_path:
         raise UserError(DATA_PATH_MISSING)
-    if args.case in ('eval', 'finetune'):     # one checkpoint, by whichever name the script calls it
+
+
+def settle_checkpoint(args: Args) -> None:
+    """--resume, --finetune and the names that the scripts have for them; at most one of the two remains."""
+    if args.case in ('eval', 'finetune'):  # one checkpoint, by whichever name the script calls it
         only = {'eval': 'resume', 'finetune': 'finetune'}[args.case]
         given = args.resume or args.finetune
         if not given:
-            raise UserError('--case %s needs a checkpoint: add --%s=FILE' % (args.case, only))
-        args.resume = args.finetune = None
-        setattr(args, only, given)
-    if 'epochs' in args.explicit:             # a short run is not all warm-up, nor mostly cool-down
-        if 'cooldown_epochs' not in args.explicit:
-            args.cooldown_epochs = 0
-        if 'warmup_epochs' not in args.explicit:
-            args.warmup_epochs = min(args.warmup_epochs, args.epochs // 10)
-    if str(args.finetune).lower() in ('yes', 'true', '1') and args.resume:     # the ModelZoo's "--finetune yes --resume FILE"
-        args.finetune, args.resume = args.resume, None
-    if args.use_ema and args.case != 'eval' and not args.finetune:       # the ModelZoo's word for it
-        args.use_ema, args.model_ema = False, True
-    if args.profile and args.case == 'eval':
-        raise UserError('--profile %d traces training steps, and an evaluation has none; leave it out' % args.profile)
+            raise UserError(f'--case {args.case} needs a checkpoint: add --{only}=FILE')
+        args.take({'resume': None, 'finetune': None, only: given}, 'command line')
+    if (
+        str(args.finetune).lower() in ('yes', 'true', '1') and args.resume
+    ):  # the ModelZoo's "--finetune yes --resume FILE"
+        args.take({'finetune': args.resume, 'resume': None}, 'command line')
     if args.resume and args.finetune:
-        raise UserError('--resume continues a run and --finetune begins one; give one of them')
-    return args
+        raise UserError('--resume continues a training and --finetune begins one; give one of them')
+    last = os.path.join(args.output_dir, 'checkpoint.pth')
+    if args.auto_resume and args.case == 'full' and not args.resume and os.path.isfile(last):
+        args.take({'resume': last, 'finetune': None}, 'checkpoint')
+    if args.use_ema and args.case != 'eval' and not args.finetune:  # the ModelZoo's name for --model-ema
+        args.take({'use_ema': False, 'model_ema': True}, 'command line')
+
+
+def settle_learning(args: Args) -> None:
+    """Options of the training that depend on each other."""
+    if args.given('lr_base') and not args.given('lr'):
+        args.take({'lr': None}, 'other options')
+    if args.given('epochs'):  # a short training is not all warm-up, nor mostly cool-down
+        short = {'cooldown_epochs': 0, 'warmup_epochs': min(args.warmup_epochs, args.epochs // 10)}
+        args.take({name: value for name, value in short.items() if not args.given(name)}, 'other options')
+    if args.profile and args.case == 'eval':
+        raise UserError(f'--profile {args.profile} traces training steps, and an evaluation has none; leave it out')
+
+
+# ---- filling in the rest
+
+
+def resolve(
+    args: Args,
+    saved: Optional[Mapping[str, Any]] = None,
+    classes: Optional[Sequence[str]] = None,
+    device: Any = None,
+    ranks: Any = None,
+) -> Args:
+    """Gives every option its last value and makes args read-only. -> args
+
+    saved: the checkpoint, where one is read. classes: names of the classes in the data. device: the Accelerator. ranks: the Ranks.
+    Raises UserError.
+    """
+    if saved is not None and saved.get('format') == 1:
+        args.take(from_checkpoint(args, saved), 'checkpoint')
+    if classes is not None:
+        args.take(from_data(args, classes), 'data')
+    if device is not None:
+        from_machine(args, device, ranks)
+    return args.freeze()
+
+
+def from_checkpoint(args: Args, saved: Mapping[str, Any]) -> Dict[str, Any]:
+    """What the checkpoint says of its model and of how images are prepared for it."""
+    written = saved['args']
+    found = {name: written[name] for name in args.adopted if name in written and not args.given(name)}
+    if args.resume and args.num_classes is None and written['num_classes'] != len(saved['classes']):
+        found['num_classes'] = written['num_classes']  # it was chosen, not counted in the data
+    return found
+
+
+def from_data(args: Args, classes: Sequence[str]) -> Dict[str, Any]:
+    if args.num_classes is None:
+        return {'num_classes': len(classes)}
+    if args.num_classes < len(classes):
+        raise UserError(
+            f'--num-classes {args.num_classes} is fewer than the {len(classes)} classes in {args.data_path}'
+        )
+    return {}
+
+
+def from_machine(args: Args, device: Any, ranks: Any) -> None:
+    """Workers, batch, the sizes of a performance run on a CPU, and the learning rate, in this order."""
+    if args.workers is None:
+        share = (os.cpu_count() or 1) // ranks.local_world
+        args.take({'workers': min(8, share if device.kind != 'cpu' or share == 0 else max(1, share // 2))}, 'machine')
+    if args.batch_per_node and args.given('batch_size'):
+        if args.batch_size % ranks.local_world:
+            raise UserError(
+                f'--batch-size {args.batch_size} is for all ranks of a machine and does not divide by their number, '
+                f'{ranks.local_world}; give a multiple of it'
+            )
+        args.take({'batch_size': args.batch_size // ranks.local_world}, 'command line')
+    if args.case == 'performance' and device.kind == 'cpu':
+        images = max(2, min(CPU_PERFORMANCE['batch_size'], CPU_PERFORMANCE_IMAGES // ranks.world))
+        small = {**CPU_PERFORMANCE, 'batch_size': images}
+        args.take({name: value for name, value in sorted(small.items()) if not args.given(name)}, 'machine')
+    if args.validation_batch_size is None:
+        args.take({'validation_batch_size': args.batch_size}, 'other options')
+    if args.lr is None or args.lr_scaled:
+        base = args.lr_base if args.lr is None else args.lr
+        args.take({'lr': base * args.batch_size * ranks.world / args.lr_base_size}, 'machine')
+
+
+def described(args: Args) -> List[str]:
+    """-> lines for the log: which options have their values not from the recipe, and from where."""
+    lines = []
+    for origin in ('command line', 'checkpoint', 'machine'):
+        found = [name for name in args.values() if args.origin[name] == origin and getattr(args, name) is not None]
+        if found:
+            lines.append(f'Options from the {origin}: ' + ', '.join(f'{name} {getattr(args, name)}' for name in found))
+    return lines

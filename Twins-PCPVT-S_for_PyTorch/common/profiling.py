@@ -1,56 +1,36 @@
 """--profile: a trace of some training steps, by the profiler of the device's framework."""
-import os
 
-import torch
+from typing import Any, Callable
+
+from common import legacy
 
 
-class StepProfile:
-    """Records `steps` steps after `wait` ones and one of the profiler's own warm-up; the trace lies in `folder`.
+class NoProfile:
+    def step(self) -> None:
+        """After each step: nothing is recorded."""
 
-    The format is the profiler's: Chrome and TensorBoard read torch's, MindStudio Insight torch_npu's. Profiled steps are slower.
+    def stop(self) -> None:
+        """At the end: there is nothing to write."""
+
+
+def step_profile(accelerator: Any, steps: int, wait: int, folder: str, say: Callable[[str], None]) -> Any:
+    """-> a started profiler, with step() and stop(), which writes to `folder`; for 0 steps one that does nothing.
+
+    It records `steps` steps after `wait` steps and one of its own warm-up. The trace has the profiler's format: Chrome and
+    TensorBoard read torch's, MindStudio Insight torch_npu's. Recorded steps are slower.
     """
-
-    def __init__(self, accelerator, steps, wait, folder):
-        self.folder = folder
-        found = accelerator.profiler()
-        if found is None:
-            self.profile = OldProfile(accelerator.kind, steps, wait, folder)
-        else:
-            module, activities = found
-            self.profile = module.profile(
-                activities=activities, schedule=module.schedule(wait=wait, warmup=1, active=steps, repeat=1),
-                on_trace_ready=module.tensorboard_trace_handler(folder), record_shapes=True)
-            self.profile.start()
-
-    def step(self):
-        """After each training step."""
-        self.profile.step()
-
-    def close(self):
-        """At the end of training; writes what there is where the run was shorter."""
-        self.profile.stop()
-
-
-class OldProfile:
-    """The same for torch before 1.9, by torch.autograd.profiler; the vendor's builds take use_npu as torch's take use_cuda."""
-
-    def __init__(self, kind, steps, wait, folder):
-        self.first, self.last, self.count = wait + 1, wait + 1 + steps, 0
-        self.path = os.path.join(folder, 'trace.json')
-        os.makedirs(folder, exist_ok=True)
-        self.recorder = torch.autograd.profiler.profile(**({} if kind == 'cpu' else {'use_' + kind: True}))
-        self.recording = False
-
-    def step(self):
-        self.count += 1
-        if self.count == self.first:
-            self.recorder.__enter__()
-            self.recording = True
-        elif self.count == self.last:
-            self.stop()
-
-    def stop(self):
-        if self.recording:
-            self.recording = False
-            self.recorder.__exit__(None, None, None)
-            self.recorder.export_chrome_trace(self.path)
+    if not steps:
+        return NoProfile()
+    which = f'Steps {wait + 2} to {wait + 1 + steps}'
+    say(f'{which} are profiled, which slows them and lowers FPS; the trace will be in {folder}.')
+    found = accelerator.profiler()
+    if found is None:
+        return legacy.StepProfile(accelerator.kind, steps, wait, folder)
+    module, activities = found
+    schedule, handler = (
+        module.schedule(wait=wait, warmup=1, active=steps, repeat=1),
+        module.tensorboard_trace_handler(folder),
+    )
+    profile = module.profile(activities=activities, schedule=schedule, on_trace_ready=handler, record_shapes=True)
+    profile.start()
+    return profile

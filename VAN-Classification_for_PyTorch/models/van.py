@@ -3,13 +3,14 @@
 Module, parameter and factory names are those of Visual-Attention-Network/VAN-Classification at e19779b, so that its
 checkpoints load strictly and give the same logits. The network is convolutional: any image size works.
 """
+
 import math
 
 import torch
 from torch import nn
 
 from common.compat import DropPath, to_2tuple, trunc_normal_
-from common.registry import factories, look_up
+from common.variants import entry_point, look_up
 
 # name: (channels of the four stages, MLP expansion, blocks)   - paper, table 2; b4-b6 from upstream's registry
 VARIANTS = {
@@ -39,7 +40,7 @@ class DWConv(nn.Module):
 class Mlp(nn.Module):
     """Feed-forward part of a block, as 1x1 convolutions: (N, C, H, W) -> the same."""
 
-    def __init__(self, dim, hidden, drop=0.):
+    def __init__(self, dim, hidden, drop=0.0):
         super().__init__()
         self.fc1 = nn.Conv2d(dim, hidden, 1)
         self.dwconv = DWConv(hidden)
@@ -82,7 +83,7 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each behind a batch norm and scaled per channel before it joins the residual."""
 
-    def __init__(self, dim, mlp_ratio, drop=0., drop_path=0.):
+    def __init__(self, dim, mlp_ratio, drop=0.0, drop_path=0.0):
         super().__init__()
         self.norm1 = nn.BatchNorm2d(dim)
         self.attn = Attention(dim)
@@ -112,7 +113,7 @@ class OverlapPatchEmbed(nn.Module):
 def init_weights(module):
     """Linear: truncated normal, std 0.02. Convolution: normal, std sqrt(2 / fan_out), fan_out per group."""
     if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=.02)
+        trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
@@ -127,15 +128,15 @@ class VAN(nn.Module):
     drop_path_rate rises linearly from 0 at the first block to the given value at the last.
     """
 
-    def __init__(self, embed_dims, mlp_ratios, depths, in_chans=3, num_classes=1000, drop_rate=0., drop_path_rate=0.):
+    def __init__(self, embed_dims, mlp_ratios, depths, in_chans=3, num_classes=1000, drop_rate=0.0, drop_path_rate=0.0):
         super().__init__()
         self.num_classes, self.num_stages = num_classes, len(depths)
         rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
         for i, (dim, ratio, depth) in enumerate(zip(embed_dims, mlp_ratios, depths), start=1):
             patch, stride = (7, 4) if i == 1 else (3, 2)
-            setattr(self, 'patch_embed%d' % i, OverlapPatchEmbed(in_chans, dim, patch, stride))
-            setattr(self, 'block%d' % i, nn.ModuleList(Block(dim, ratio, drop_rate, next(rates)) for _ in range(depth)))
-            setattr(self, 'norm%d' % i, nn.LayerNorm(dim, eps=1e-6))
+            setattr(self, f'patch_embed{i}', OverlapPatchEmbed(in_chans, dim, patch, stride))
+            setattr(self, f'block{i}', nn.ModuleList(Block(dim, ratio, drop_rate, next(rates)) for _ in range(depth)))
+            setattr(self, f'norm{i}', nn.LayerNorm(dim, eps=1e-6))
             in_chans = dim
         self.head = nn.Linear(in_chans, num_classes) if num_classes > 0 else nn.Identity()
         self.apply(init_weights)
@@ -153,11 +154,11 @@ class VAN(nn.Module):
     def forward_features(self, x):
         """(N, in_chans, H, W) -> (N, C): the mean over the positions of the last stage."""
         for i in range(1, self.num_stages + 1):
-            x = getattr(self, 'patch_embed%d' % i)(x)
-            for block in getattr(self, 'block%d' % i):
+            x = getattr(self, f'patch_embed{i}')(x)
+            for block in getattr(self, f'block{i}'):
                 x = block(x)
             # LayerNorm wants the channels last; as a view, no copy is made before the norm.
-            x = getattr(self, 'norm%d' % i)(x.permute(0, 2, 3, 1))
+            x = getattr(self, f'norm{i}')(x.permute(0, 2, 3, 1))
             if i < self.num_stages:
                 x = x.permute(0, 3, 1, 2).contiguous()
         return x.mean(dim=(1, 2))
@@ -173,9 +174,21 @@ def create_model(name, num_classes=1000, img_size=224, drop_path=None, **kwargs)
     drop_path: stochastic depth at the last block, None = 0. Further keywords go to VAN.
     Raises ValueError for a name that is not known.
     """
-    embed_dims, mlp_ratios, depths = look_up(name, dict(VARIANTS, **{old: VARIANTS[new] for old, new in ALIASES.items()}))
-    return VAN(embed_dims, mlp_ratios, depths, num_classes=num_classes, drop_path_rate=drop_path or 0., **kwargs)
+    embed_dims, mlp_ratios, depths = look_up(
+        name, dict(VARIANTS, **{old: VARIANTS[new] for old, new in ALIASES.items()})
+    )
+    return VAN(embed_dims, mlp_ratios, depths, num_classes=num_classes, drop_path_rate=drop_path or 0.0, **kwargs)
 
 
-# Upstream's entry points: van.van_b0(num_classes=...), and so on.
-globals().update(factories(create_model, list(VARIANTS) + list(ALIASES)))
+# Upstream's entry points
+van_b0 = entry_point(create_model, 'van_b0')
+van_b1 = entry_point(create_model, 'van_b1')
+van_b2 = entry_point(create_model, 'van_b2')
+van_b3 = entry_point(create_model, 'van_b3')
+van_b4 = entry_point(create_model, 'van_b4')
+van_b5 = entry_point(create_model, 'van_b5')
+van_b6 = entry_point(create_model, 'van_b6')
+van_tiny = entry_point(create_model, 'van_tiny')
+van_small = entry_point(create_model, 'van_small')
+van_base = entry_point(create_model, 'van_base')
+van_large = entry_point(create_model, 'van_large')

@@ -1,10 +1,12 @@
-"""What a user can put right: one sentence, no traceback."""
+"""Errors that the user can put right: printed as one sentence, without a traceback."""
+
 import os
 import signal
 import sys
 import time
+from typing import Optional
 
-from common.log_formats import ERROR_MARK   # begins the sentence
+from common.messages import ERROR_MARK
 
 
 class UserError(Exception):
@@ -12,41 +14,45 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """The run was asked to stop by a signal and has saved what it had. `code` is the exit status, 128 + signal."""
+    """A signal asked the training to stop, and its state is saved. `code`: the exit status, 128 + the signal."""
 
-    def __init__(self, signum, what):
-        super().__init__('stopped by %s %s' % (signal.Signals(signum).name, what))
+    def __init__(self, signum: int, what: str):
+        super().__init__(f'stopped by {signal.Signals(signum).name} {what}')
         self.code = 128 + signum
 
 
-# What torch says -> what it means. The text of the exception is quoted after it.
-KNOWN = (
+KNOWN = (  # part of torch's message, what it means
     ('out of memory', 'the device has not enough memory; lower --batch-size or --img-size, or use --amp'),
-    ('DataLoader worker', 'a loading process died, often for want of memory or of shared memory (docker run --shm-size); '
-                          'use fewer --workers'),
+    (
+        'DataLoader worker',
+        'a DataLoader worker died, often for want of memory or of shared memory (docker run --shm-size); '
+        'use fewer --workers',
+    ),
     ('Connection closed by peer', 'another rank ended before this one; its own message says why'),
     ('Connection reset by peer', 'another rank ended before this one; its own message says why'),
 )
 
 
-def explain(error):
-    """-> the sentence for a UserError, or for an exception of torch whose cause is known; else None."""
+def explain(error: BaseException) -> Optional[str]:
+    """-> the sentence to print for a UserError, or for an error of torch whose cause is known; else None."""
     text = str(error).strip()
     if isinstance(error, UserError):
         return text
-    for sign, meaning in KNOWN:
-        if sign in text:
-            return '%s (%s)' % (meaning, text.split('\n')[0][:160])
+    for part, meaning in KNOWN:
+        if part in text:
+            first_line = text.split('\n')[0][:160]
+            return f'{meaning} ({first_line})'
     return None
 
 
-def report(error):
-    """Prints the sentence as the last thing on stderr.
+def report(error: object) -> None:
+    """Prints the sentence as the last line on stderr.
 
-    All ranks tend to make the same mistake: rank 0 says it once and torchrun stops the others while they wait here; a rank
-    that errs alone speaks up after that.
+    A mistake is often the same on all ranks. So that it is printed once, the other ranks wait: rank 0 prints it and
+    ends, and torchrun stops them. An error that only another rank has is printed after the wait.
     """
     if os.environ.get('RANK', '0') != '0':
         time.sleep(5)
     sys.stdout.flush()
-    print('%s %s' % (ERROR_MARK, ' '.join(str(error).split())), file=sys.stderr, flush=True)
+    sentence = ' '.join(str(error).split())
+    print(f'{ERROR_MARK} {sentence}', file=sys.stderr, flush=True)

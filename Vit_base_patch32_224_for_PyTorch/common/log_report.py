@@ -2,6 +2,7 @@
 
 Each command is a function (args, read) -> exit status, where read(path) gives the summary of a log.
 """
+
 import csv
 import html
 import importlib
@@ -13,11 +14,25 @@ import sys
 from common.log_formats import MISSING
 
 FAIL_UNDER = 'fps=0.95,acc=0.99'
-SHORT = {'fps': ('fps',), 'acc': ('best_acc1', 'last_acc1'), 'loss': ('final_loss',)}       # names on the command line -> keys
+SHORT = {
+    'fps': ('fps',),
+    'acc': ('best_acc1', 'last_acc1'),
+    'loss': ('final_loss',),
+}  # names on the command line -> keys
 CURVES = ('loss_curve', 'fps_curve', 'evaluations')
 LOWER_IS_BETTER = ('loss', 'step_ms', 'data_wait', 'seconds', 'memory')
-COMPARED = ('fps', 'best_acc1', 'last_acc1', 'final_loss', 'step_ms_p50', 'step_ms_p95', 'data_wait', 'peak_memory_mb', 'seconds')
-TOO_GOOD = 1.05          # scaling efficiency; above it, one of the two figures was measured wrongly
+COMPARED = (
+    'fps',
+    'best_acc1',
+    'last_acc1',
+    'final_loss',
+    'step_ms_p50',
+    'step_ms_p95',
+    'data_wait',
+    'peak_memory_mb',
+    'seconds',
+)
+TOO_GOOD = 1.05  # scaling efficiency; above it, one of the two figures was measured wrongly
 COLOURS = ('#1f77b4', '#d62728', '#2ca02c', '#9467bd', '#ff7f0e', '#17becf', '#8c564b', '#7f7f7f')
 
 
@@ -47,6 +62,7 @@ def value_of(summary, name):
 
 # ---- one run
 
+
 def summary(args, read):
     found = read(args.path, target_acc=args.target_acc, model_flops=args.model_flops, peak_tflops=args.peak_tflops)
     flat = {key: value for key, value in found.items() if key not in CURVES + ('problems',)}
@@ -75,7 +91,11 @@ def print_text(found, flat):
     if found['runs'] > 1:
         print('%d runs in this log; the last one:' % found['runs'])
     for key, value in flat.items():
-        if value is not None and key not in ('status', 'reason', 'fps_source', 'fps_meaning') or key in ('fps', 'best_acc1', 'final_loss'):
+        if (
+            value is not None
+            and key not in ('status', 'reason', 'fps_source', 'fps_meaning')
+            or key in ('fps', 'best_acc1', 'final_loss')
+        ):
             print('%-18s %s%s' % (key, brief(value), explained(found, key)))
     if found['status'] != 'FAILED':
         print('%-18s %s' % ('status', found['status'] or 'the log does not say that the run ended'))
@@ -110,6 +130,7 @@ def check(args, read):
 
 # ---- two runs
 
+
 def thresholds(text):
     """'fps=0.95,acc=0.99' -> {'fps': .95, 'acc': .99}; Mistake."""
     found = {}
@@ -126,13 +147,17 @@ def goodness(name, a, b):
     """How good b is beside a: 1 the same, below 1 worse; infinite where a is 0."""
     if any(word in name for word in LOWER_IS_BETTER):
         a, b = b, a
-    return b / a if a else math.inf if b else 1.
+    return b / a if a else math.inf if b else 1.0
 
 
 def compare(args, read):
     wanted = thresholds(args.fail_under or FAIL_UNDER)
     a, b = read(args.a), read(args.b)
-    wrong = ['%s FAILED: %s' % (path, found['reason']) for path, found in ((args.a, a), (args.b, b)) if found['status'] == 'FAILED']
+    wrong = [
+        '%s FAILED: %s' % (path, found['reason'])
+        for path, found in ((args.a, a), (args.b, b))
+        if found['status'] == 'FAILED'
+    ]
     print('%-16s %14s %14s %8s' % ('', 'A', 'B', 'B/A'))
     for key in COMPARED:
         one, two = a.get(key), b.get(key)
@@ -160,21 +185,34 @@ def worse(name, least, a, b, explicit):
         raise Mistake('--fail-under: there is no %r; there are fps, acc, loss and the keys of summary --json' % name)
     if two is None or one is None:
         lost = one is not None or explicit
-        return ['%s is missing in %s' % (name, 'B' if two is None else 'A')] if lost and (two is None or explicit) else []
+        return (
+            ['%s is missing in %s' % (name, 'B' if two is None else 'A')] if lost and (two is None or explicit) else []
+        )
     ratio = goodness(name, one, two)
-    return ['%s is worse: %s against %s, %.3f of it, less than %g' % (name, brief(two), brief(one), ratio, least)] if ratio < least else []
+    return (
+        ['%s is worse: %s against %s, %.3f of it, less than %g' % (name, brief(two), brief(one), ratio, least)]
+        if ratio < least
+        else []
+    )
 
 
 def print_scaling(a, b, times):
     """Efficiency of B on `times` the devices of A; 0: as many as their ranks say."""
     if not times:
         if not (a['ranks'] and b['ranks']):
-            raise Mistake('--scaling: the logs do not state their ranks; give how many times the devices B has, such as --scaling 8')
+            raise Mistake(
+                '--scaling: the logs do not state their ranks; give how many times the devices B has, such as --scaling 8'
+            )
         times = b['ranks'] / a['ranks']
     efficiency = b['fps'] / a['fps'] / times if a['fps'] and b['fps'] and times > 0 else None
-    print('scaling efficiency on %g times the devices: %s' % (times, MISSING if efficiency is None else '%.1f %%' % (100 * efficiency)))
+    print(
+        'scaling efficiency on %g times the devices: %s'
+        % (times, MISSING if efficiency is None else '%.1f %%' % (100 * efficiency))
+    )
     if efficiency is not None and efficiency > TOO_GOOD:
-        print('Warning: above %.0f %%, a sign of a wrong measurement; look at what the two FPS count.' % (100 * TOO_GOOD))
+        print(
+            'Warning: above %.0f %%, a sign of a wrong measurement; look at what the two FPS count.' % (100 * TOO_GOOD)
+        )
 
 
 def table(args, read):
@@ -184,21 +222,38 @@ def table(args, read):
     print('| name | Acc@1 | FPS | FPS is | scaling | epochs | AMP | PyTorch |\n|---|---|---|---|---|---|---|---|')
     high = []
     for path, found in rows:
-        name = '%dp-%s' % (found['ranks'], (found['device_kind'] or 'device').upper()) if found['ranks'] else os.path.basename(path.rstrip('/'))
+        name = (
+            '%dp-%s' % (found['ranks'], (found['device_kind'] or 'device').upper())
+            if found['ranks']
+            else os.path.basename(path.rstrip('/'))
+        )
         one, scaling = single.get(found['network']), None
         if one and found['ranks'] > 1 and found['fps']:
             scaling = found['fps'] / one['fps'] / found['ranks']
             high += [name] if scaling > TOO_GOOD else []
         failed = found['status'] == 'FAILED'
-        cells = [name, show(None if failed else found['best_acc1'], 3), 'FAILED' if failed else show(found['fps'], 2), found['fps_source'],
-                 None if scaling is None else '%.1f %%' % (100 * scaling), found['epochs'], found['precision'], found['torch']]
-        print('| %s |' % ' | '.join('-' if cell in (None, MISSING) else str(cell).replace('|', '\\|') for cell in cells))
+        cells = [
+            name,
+            show(None if failed else found['best_acc1'], 3),
+            'FAILED' if failed else show(found['fps'], 2),
+            found['fps_source'],
+            None if scaling is None else '%.1f %%' % (100 * scaling),
+            found['epochs'],
+            found['precision'],
+            found['torch'],
+        ]
+        print(
+            '| %s |' % ' | '.join('-' if cell in (None, MISSING) else str(cell).replace('|', '\\|') for cell in cells)
+        )
     for name in high:
-        print('Warning: %s scales above %.0f %%, a sign of a wrong measurement.' % (name, 100 * TOO_GOOD), file=sys.stderr)
+        print(
+            'Warning: %s scales above %.0f %%, a sign of a wrong measurement.' % (name, 100 * TOO_GOOD), file=sys.stderr
+        )
     return 0
 
 
 # ---- curves
+
 
 def plot(args, read):
     end = os.path.splitext(args.output)[1].lower()
@@ -206,15 +261,26 @@ def plot(args, read):
         raise Mistake('%s: a plot can be .svg, .html or .png' % args.output)
     runs = [(os.path.basename(path.rstrip('/')), read(path)) for path in args.paths]
     # an evaluation belongs to the end of its epoch, where the loss curve is at the next number
-    panels = [(title, [(name, [(x + shift, y) for x, y in found[key] if x is not None and math.isfinite(y)]) for name, found in runs])
-              for title, key, shift in (('loss', 'loss_curve', 0), ('Acc@1, %', 'evaluations', 1), ('FPS', 'fps_curve', 0))]
+    panels = [
+        (
+            title,
+            [
+                (name, [(x + shift, y) for x, y in found[key] if x is not None and math.isfinite(y)])
+                for name, found in runs
+            ],
+        )
+        for title, key, shift in (('loss', 'loss_curve', 0), ('Acc@1, %', 'evaluations', 1), ('FPS', 'fps_curve', 0))
+    ]
     if not any(points for _, lines in panels for _, points in lines):
         raise Mistake('there is no curve in %s' % ', '.join(args.paths))
     if end == '.png':
         return plot_png(panels, args.output)
     drawn = svg(panels)
     if end == '.html':
-        drawn = '<!DOCTYPE html>\n<meta charset="utf-8">\n<title>%s</title>\n%s' % (html.escape(', '.join(args.paths)), drawn)
+        drawn = '<!DOCTYPE html>\n<meta charset="utf-8">\n<title>%s</title>\n%s' % (
+            html.escape(', '.join(args.paths)),
+            drawn,
+        )
     with open(args.output, 'w', encoding='utf-8') as f:
         f.write(drawn)
     print(args.output)
@@ -223,10 +289,12 @@ def plot(args, read):
 
 def plot_png(panels, output):
     try:
-        importlib.import_module('matplotlib').use('Agg')      # no requirement of any folder: used where it happens to be
+        importlib.import_module('matplotlib').use('Agg')  # no requirement of any folder: used where it happens to be
         pyplot = importlib.import_module('matplotlib.pyplot')
     except ImportError:
-        raise Mistake('%s: .png needs matplotlib, which is not installed; give -o %s.svg' % (output, os.path.splitext(output)[0]))
+        raise Mistake(
+            '%s: .png needs matplotlib, which is not installed; give -o %s.svg' % (output, os.path.splitext(output)[0])
+        )
     figure, axes = pyplot.subplots(len(panels), 1, figsize=(8, 9))
     for axis, (title, lines) in zip(axes, panels):
         for name, points in lines:
@@ -241,12 +309,17 @@ def plot_png(panels, output):
 
 def svg(panels, width=800, height=240):
     """The panels one below the other, as the text of one self-contained SVG."""
-    parts = ['<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">'
-             % (width, height * len(panels) + 20), '<rect width="100%" height="100%" fill="white"/>']
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">'
+        % (width, height * len(panels) + 20),
+        '<rect width="100%" height="100%" fill="white"/>',
+    ]
     for i, (title, lines) in enumerate(panels):
         parts += panel(title, lines, 70, i * height + 30, width - 90, height - 60)
     for i, (name, _) in enumerate(panels[0][1]):
-        parts.append('<text x="%d" y="16" fill="%s">%s</text>' % (70 + 180 * i, COLOURS[i % len(COLOURS)], html.escape(name)))
+        parts.append(
+            '<text x="%d" y="16" fill="%s">%s</text>' % (70 + 180 * i, COLOURS[i % len(COLOURS)], html.escape(name))
+        )
     return '\n'.join(parts + ['</svg>']) + '\n'
 
 
@@ -263,8 +336,15 @@ def panel(title, lines, left, top, width, height):
     for number, x in ((x0, left), (x1, left + width)):
         yield '<text x="%d" y="%d" text-anchor="middle">%.4g</text>' % (x, top + height + 14, number)
     for i, (_, points) in enumerate(lines):
-        places = ' '.join('%.1f,%.1f' % (left + width * (x - x0) / (x1 - x0 or 1), top + height * (1 - (y - y0) / (y1 - y0 or 1)))
-                          for x, y in points)
+        places = ' '.join(
+            '%.1f,%.1f' % (left + width * (x - x0) / (x1 - x0 or 1), top + height * (1 - (y - y0) / (y1 - y0 or 1)))
+            for x, y in points
+        )
         colour = COLOURS[i % len(COLOURS)]
-        yield ('<polyline points="%s" fill="none" stroke="%s" stroke-width="1.5"/>' % (places, colour) if len(points) > 1 else
-               ''.join('<circle cx="%s" cy="%s" r="3" fill="%s"/>' % (*place.split(','), colour) for place in places.split()))
+        yield (
+            '<polyline points="%s" fill="none" stroke="%s" stroke-width="1.5"/>' % (places, colour)
+            if len(points) > 1
+            else ''.join(
+                '<circle cx="%s" cy="%s" r="3" fill="%s"/>' % (*place.split(','), colour) for place in places.split()
+            )
+        )

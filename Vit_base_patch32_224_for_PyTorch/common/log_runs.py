@@ -2,20 +2,21 @@
 
 Step times in seconds, accuracies in percent, FPS in images per second. log_parser.py feeds a Run and asks it for a summary.
 """
+
 import bisect
 import collections
 import itertools
 import math
 import operator
 
-CURVE = 2000             # points that a curve keeps at most; every second goes when there are more
-VALUES = 20000           # distinct step times that are kept as printed; beyond, they are rounded to three digits
-WINDOW = 4096            # positions that a run remembers, to know again what other ranks print
-LAG = 8                  # lines that one rank may be behind another
-YOUNG = 16               # lines within which ranks begin: later the same position again is another run
-EPOCH = 10 ** 9          # a position is epoch * EPOCH + step
-LAST = 20                # steps that a metric logger's means are over
-WARMUP, WARMUP_SHARE = 20, 5     # as throughput.warmup_steps: 20 steps, in a short epoch a fifth, but one at least
+CURVE = 2000  # points that a curve keeps at most; every second goes when there are more
+VALUES = 20000  # distinct step times that are kept as printed; beyond, they are rounded to three digits
+WINDOW = 4096  # positions that a run remembers, to know again what other ranks print
+LAG = 8  # lines that one rank may be behind another
+YOUNG = 16  # lines within which ranks begin: later the same position again is another run
+EPOCH = 10**9  # a position is epoch * EPOCH + step
+LAST = 20  # steps that a metric logger's means are over
+WARMUP, WARMUP_SHARE = 20, 5  # as throughput.warmup_steps: 20 steps, in a short epoch a fifth, but one at least
 
 
 class Curve:
@@ -66,14 +67,14 @@ class Steps:
     """Wall time of the steps after the warm-up, from lines that state it in one of the ways of log_formats.Line.timing."""
 
     def __init__(self, first):
-        self.first = first                            # number of an epoch's first step
-        self.steps, self.seconds, self.data = 0, 0., 0.       # measured
-        self.images_rate = []                         # images per step, by time and rate of the last line of each epoch
-        self.all_seconds = 0.                         # warm-up included
+        self.first = first  # number of an epoch's first step
+        self.steps, self.seconds, self.data = 0, 0.0, 0.0  # measured
+        self.images_rate = []  # images per step, by time and rate of the last line of each epoch
+        self.all_seconds = 0.0  # warm-up included
         self.times = Times()
         self.warm_epoch = self.epoch = self.mark = self.tail = None
-        self.rate = None                              # images a second and seconds of the epoch's last line
-        self.known = [{}, {}]                         # sums at the epoch's last lines, for timing 'window'
+        self.rate = None  # images a second and seconds of the epoch's last line
+        self.known = [{}, {}]  # sums at the epoch's last lines, for timing 'window'
 
     def restart(self):
         """A process began: it has a warm-up of its own."""
@@ -101,12 +102,13 @@ class Steps:
         if self.warm_epoch is None:
             self.warm_epoch = epoch
         else:
-            self.mark = (0, 0., 0.)
-        self.tail, self.known, self.rate = (0, 0., 0.), [{}, {}], None
+            self.mark = (0, 0.0, 0.0)
+        self.tail, self.known, self.rate = (0, 0.0, 0.0), [{}, {}], None
 
     def lines(self, timing, counts, steps, times, data, now):
         """Lines of one epoch: the number of steps so far, of the epoch, and what was printed (bytes or numbers)."""
         if timing == 'running':
+
             def total(i):
                 return counts[i], counts[i] * float(times[i]), counts[i] * float(data[i])
         else:
@@ -115,6 +117,7 @@ class Steps:
 
             def total(i):
                 return counts[i], seconds[i], waited[i]
+
         low = 0
         if self.mark is None:
             low = bisect.bisect_left(counts, self.warmup(steps))
@@ -127,7 +130,9 @@ class Steps:
     def over_gaps(self, which, counts, means):
         """-> the sum since the epoch began at each line, from means over the steps since the line before."""
         gaps = map(operator.sub, counts, itertools.chain([self.tail[0]], counts))
-        return list(itertools.accumulate(itertools.chain([self.tail[which]], map(operator.mul, gaps, map(float, means)))))[1:]
+        return list(
+            itertools.accumulate(itertools.chain([self.tail[which]], map(operator.mul, gaps, map(float, means))))
+        )[1:]
 
     def over_window(self, which, counts, means):
         """The same from means over the last LAST steps: each adds to the sum of so many steps ago.
@@ -137,7 +142,9 @@ class Steps:
         known, means = self.known[which - 1], list(map(float, means))
         count, total, found = self.tail[0], self.tail[which], []
         gap = counts[1] - counts[0] if len(counts) > 1 else LAST + 1
-        even = LAST % gap == 0 and counts == list(range(counts[0], counts[-1] + 1, gap))     # as a logger prints: the fast way
+        even = LAST % gap == 0 and counts == list(
+            range(counts[0], counts[-1] + 1, gap)
+        )  # as a logger prints: the fast way
         start = max(LAST // gap, bisect.bisect_right(counts, LAST)) if even else len(counts)
         for at, mean in zip(counts[:start], means):
             if at <= LAST:
@@ -149,9 +156,11 @@ class Steps:
             found.append(total)
             count = at
         found += [LAST * mean for mean in means[start:]]
-        for i in range(start, min(start + LAST // gap, len(counts))):       # each of the others adds to the one LAST steps before it
+        for i in range(
+            start, min(start + LAST // gap, len(counts))
+        ):  # each of the others adds to the one LAST steps before it
             found[i] += found[i - LAST // gap]
-            found[i::LAST // gap] = list(itertools.accumulate(found[i::LAST // gap]))
+            found[i :: LAST // gap] = list(itertools.accumulate(found[i :: LAST // gap]))
         known.update(zip(counts[-LAST:], found[-LAST:]))
         if len(known) > 1000 * LAST:
             self.known[which - 1] = {at: total for at, total in known.items() if at > counts[-1] - LAST}
@@ -163,23 +172,27 @@ class Run:
 
     def __init__(self, fields=None):
         self.fields, self.tags, self.segments = dict(fields or {}), set(), 1
-        self.window, self.again, self.first_key, self.last_key = [], {}, None, -1     # positions
-        self.closed = False                # an evaluation, an end or a failure came since the segment began
-        self.pending, self.pending_fields, self.marks = None, {}, []   # 'begin' or 'resume' was read, and no record since
+        self.window, self.again, self.first_key, self.last_key = [], {}, None, -1  # positions
+        self.closed = False  # an evaluation, an end or a failure came since the segment began
+        self.pending, self.pending_fields, self.marks = (
+            None,
+            {},
+            [],
+        )  # 'begin' or 'resume' was read, and no record since
         self.said, self.measured, self.best_claim = {}, {}, None
         self.records = self.steps = self.epochs = self.count = 0
         self.epoch, self.epoch_steps = None, 0
         self.loss, self.rate = Curve(), Curve()
         self.first_loss = self.final_loss = self.min_loss = None
         self.timing, self.evals, self.best = None, Curve(), None
-        self.claims, self.last_claim = [0, 0.], None
-        self.stated = []                   # (epoch, accuracy) of the last evaluations that gave their epoch
+        self.claims, self.last_claim = [0, 0.0], None
+        self.stated = []  # (epoch, accuracy) of the last evaluations that gave their epoch
         self.claimed, self.claim_epoch, self.claim_records = [], None, 0
         self.eval_key = self.coarse = self.last_eval = None
         self.eval_records = 0
         self.clock0 = self.clock = None
-        self.passed = 0.                   # seconds of the segments before this one
-        self.targets = []                  # (accuracy, seconds) of each new best
+        self.passed = 0.0  # seconds of the segments before this one
+        self.targets = []  # (accuracy, seconds) of each new best
         self.ids = None
 
     # ---- where a record belongs
@@ -203,7 +216,7 @@ class Run:
             return 'new'
         if not self.window or i == 0:
             return 'resume'
-        before = max(self.again.get(k, 1) for k in self.window[max(0, i - 4):i])
+        before = max(self.again.get(k, 1) for k in self.window[max(0, i - 4) : i])
         if key == self.last_key or before > (self.again.get(key, 1) if seen else 1):
             return self.note(key)
         return 'resume'
@@ -256,8 +269,15 @@ class Run:
             self.epochs -= back + 1
             self.epoch, self.count = None, 0
         self.fields.update(self.pending_fields, resumed=True)
-        self.window, self.again, self.last_key, self.closed, self.pending, self.pending_fields = [], {}, -1, False, None, {}
-        self.passed = self.seconds() or 0.
+        self.window, self.again, self.last_key, self.closed, self.pending, self.pending_fields = (
+            [],
+            {},
+            -1,
+            False,
+            None,
+            {},
+        )
+        self.passed = self.seconds() or 0.0
         self.clock0 = self.clock = None
 
     # ---- training
@@ -306,7 +326,14 @@ class Run:
         self.steps += counts[-1] - self.count
         self.count, self.epoch_steps = counts[-1], total
         times = columns['time'][low:high]
-        self.timing.lines(form.timing, counts, total, times, columns['data'][low:high], columns['now'][low:high] if 'now' in columns else times)
+        self.timing.lines(
+            form.timing,
+            counts,
+            total,
+            times,
+            columns['data'][low:high],
+            columns['now'][low:high] if 'now' in columns else times,
+        )
 
     def rates(self, form, rates, time, place):
         """What the lines say of images per second."""
@@ -343,7 +370,11 @@ class Run:
         behind = self.eval_key == place or epoch is not None and self.records - self.eval_records < LAG
         if self.last_eval == (acc1, acc5, loss) and behind:
             return
-        if coarse and self.coarse is False and (self.eval_key == place or behind and abs(acc1 - self.last_eval[0]) < .06):
+        if (
+            coarse
+            and self.coarse is False
+            and (self.eval_key == place or behind and abs(acc1 - self.last_eval[0]) < 0.06)
+        ):
             return
         self.last_eval, self.eval_records, self.eval_key, self.coarse = (acc1, acc5, loss), self.records, place, coarse
         self.fields.update(last_acc1=acc1, last_acc5=acc5, last_epoch=epoch, eval_loss=loss)
@@ -359,7 +390,9 @@ class Run:
         if self.epoch is None:
             again = raw in self.claimed
         else:
-            again = self.claim_epoch == self.epoch or self.claimed[-1:] == [raw] and self.records - self.claim_records < LAG
+            again = (
+                self.claim_epoch == self.epoch or self.claimed[-1:] == [raw] and self.records - self.claim_records < LAG
+            )
         if not again:
             self.claims = [self.claims[0] + 1, self.claims[1] + fps]
             self.claimed = self.claimed[-YOUNG:] + [raw]
@@ -390,19 +423,46 @@ class Run:
         timing, said, batch = self.timing, self.said, self.batch(asked)
         mean = self.claims[1] / self.claims[0] if self.claims[0] else None
         claimed = self.measured.get('fps') or said.get('fps') or mean or self.last_claim
-        found = dict.fromkeys(('fps', 'fps_source', 'fps_reason', 'step_ms', 'step_ms_p50', 'step_ms_p95', 'data_wait', 'measured_steps',
-                               'fps_run', 'peak_memory_mb'))
-        found.update(fps_claimed=claimed, global_batch=batch, fps_reason=self.fields.get('fps_reason') or said.get('fps_reason'))
+        found = dict.fromkeys(
+            (
+                'fps',
+                'fps_source',
+                'fps_reason',
+                'step_ms',
+                'step_ms_p50',
+                'step_ms_p95',
+                'data_wait',
+                'measured_steps',
+                'fps_run',
+                'peak_memory_mb',
+            )
+        )
+        found.update(
+            fps_claimed=claimed, global_batch=batch, fps_reason=self.fields.get('fps_reason') or said.get('fps_reason')
+        )
         if timing is not None and timing.steps and timing.seconds > 0:
-            found.update(step_ms=1000 * timing.seconds / timing.steps, data_wait=timing.data / timing.seconds, measured_steps=timing.steps)
-            found.update(('step_ms_p%d' % p, None if timing.times.percentile(p) is None else 1000 * timing.times.percentile(p))
-                         for p in (50, 95))
+            found.update(
+                step_ms=1000 * timing.seconds / timing.steps,
+                data_wait=timing.data / timing.seconds,
+                measured_steps=timing.steps,
+            )
+            found.update(
+                ('step_ms_p%d' % p, None if timing.times.percentile(p) is None else 1000 * timing.times.percentile(p))
+                for p in (50, 95)
+            )
         found.update((name, said[name]) for name in found if said.get(name) is not None and name != 'fps')
         found.update((name, value) for name, value in self.measured.items() if value is not None)
         fps = self.measured.get('fps')
-        if fps is None and said.get('fps') and said.get('status') is not None:      # a summary of this collection
+        if fps is None and said.get('fps') and said.get('status') is not None:  # a summary of this collection
             fps = said['fps']
-        if fps is None and batch and timing is not None and timing.steps and timing.seconds > 0 and not found['fps_reason']:
+        if (
+            fps is None
+            and batch
+            and timing is not None
+            and timing.steps
+            and timing.seconds > 0
+            and not found['fps_reason']
+        ):
             fps = batch * timing.steps / timing.seconds
         if fps is not None:
             return dict(found, fps=fps, fps_source='measured')
@@ -425,22 +485,31 @@ class Run:
         said, (best, epoch, seconds) = self.said, self.best or (None, None, None)
         last = self.fields.get('last_acc1')
         claim, claim_epoch = self.best_claim or (said.get('best_acc1'), said.get('best_epoch'))
-        if claim is not None and (best is None or claim > best + .006):       # it may be printed with two decimals
+        if claim is not None and (best is None or claim > best + 0.006):  # it may be printed with two decimals
             best, epoch, seconds = claim, claim_epoch, None
         last = said.get('last_acc1') if last is None else last
         if best is None:
             best = last
         ema = self.fields.get('ema_acc1')
-        return {'best_acc1': best, 'best_epoch': None if epoch is None else int(epoch), 'last_acc1': last,
-                'last_acc5': self.fields.get('last_acc5'), 'last_epoch': self.fields.get('last_epoch'),
-                'ema_acc1': said.get('ema_acc1') if ema is None else ema, 'eval_loss': self.fields.get('eval_loss'),
-                'seconds_to_best': seconds}
+        return {
+            'best_acc1': best,
+            'best_epoch': None if epoch is None else int(epoch),
+            'last_acc1': last,
+            'last_acc5': self.fields.get('last_acc5'),
+            'last_epoch': self.fields.get('last_epoch'),
+            'ema_acc1': said.get('ema_acc1') if ema is None else ema,
+            'eval_loss': self.fields.get('eval_loss'),
+            'seconds_to_best': seconds,
+        }
 
     def losses(self):
         final = self.final_loss if self.records or self.final_loss is not None else self.said.get('final_loss')
         finite = final is not None and math.isfinite(final)
-        return {'first_loss': self.first_loss, 'final_loss': final if finite else None,
-                'min_loss': self.said.get('min_loss') if self.min_loss is None else self.min_loss}
+        return {
+            'first_loss': self.first_loss,
+            'final_loss': final if finite else None,
+            'min_loss': self.said.get('min_loss') if self.min_loss is None else self.min_loss,
+        }
 
     def verdict(self, numbers):
         """-> (status, reason): 'FAILED' and why; 'OK' where the log says that the run ended well; None where it says neither."""
@@ -452,7 +521,13 @@ class Run:
         if status != 'FAILED' and self.final_loss is not None and not math.isfinite(self.final_loss):
             return 'FAILED', 'the last loss is no number'
         stated = self.fields.get('fps_reason') or self.records
-        if status is None and not stated and numbers['fps'] is None and numbers['best_acc1'] is None and numbers['final_loss'] is None:
+        if (
+            status is None
+            and not stated
+            and numbers['fps'] is None
+            and numbers['best_acc1'] is None
+            and numbers['final_loss'] is None
+        ):
             return 'FAILED', 'the log holds no step, accuracy or throughput'
         return status, reason
 
@@ -465,14 +540,33 @@ class Run:
         """
         if self.timing is not None:
             self.timing.close()
-        self_said = {name: self.fields.get(name) if self.fields.get(name) is not None else self.said.get(name) for name in (
-            'network', 'case', 'case_name', 'model', 'device', 'device_kind', 'ranks', 'batch_size', 'precision', 'torch', 'checkpoint')}
+        self_said = {
+            name: self.fields.get(name) if self.fields.get(name) is not None else self.said.get(name)
+            for name in (
+                'network',
+                'case',
+                'case_name',
+                'model',
+                'device',
+                'device_kind',
+                'ranks',
+                'batch_size',
+                'precision',
+                'torch',
+                'checkpoint',
+            )
+        }
         numbers = dict(self_said, **self.throughput(batch))
         numbers.update(self.accuracy())
         numbers.update(self.losses())
         status, reason = self.verdict(numbers)
-        numbers.update(steps=self.steps or None, logged_steps=self.records or None, epochs=self.epochs or None, seconds=self.seconds(),
-                       resumed=self.segments - 1 + bool(self.fields.get('resumed') and self.segments == 1))
+        numbers.update(
+            steps=self.steps or None,
+            logged_steps=self.records or None,
+            epochs=self.epochs or None,
+            seconds=self.seconds(),
+            resumed=self.segments - 1 + bool(self.fields.get('resumed') and self.segments == 1),
+        )
         if numbers['seconds'] is None:
             numbers['seconds'] = self.said.get('seconds')
         reached = [seconds for acc1, seconds in self.targets if target_acc is not None and acc1 >= target_acc]

@@ -1,4 +1,5 @@
 """Token and image layouts, and what both SPACH networks share (upstream: models/spach/misc.py)."""
+
 import torch.nn as nn
 
 
@@ -31,7 +32,7 @@ class Reshape2HW(nn.Module):
         return reshape2hw(x, self.hw)
 
     def extra_repr(self):
-        return 'hw={}'.format(self.hw)
+        return f'hw={self.hw}'
 
 
 class DownsampleConv(nn.Module):
@@ -43,8 +44,10 @@ class DownsampleConv(nn.Module):
             Reshape2HW(hw),
             nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, kernel_size=2, stride=2, bias=False),
-                nn.GroupNorm(num_groups=1, num_channels=out_channels)),
-            Reshape2N())
+                nn.GroupNorm(num_groups=1, num_channels=out_channels),
+            ),
+            Reshape2N(),
+        )
 
     def forward(self, x):
         return self.net(x)

@@ -3,6 +3,7 @@
 Paper: Zhao et al., "A Battle of Network Structures: An Empirical Study of CNN, Transformer, and MLP",
 arXiv:2108.13002.
 """
+
 import torch
 import torch.nn as nn
 
@@ -45,8 +46,11 @@ def make_blocks(arch, dim, hw, drop_paths, shared, num_heads, token_ratio, chann
     Raises ValueError where shared is asked for and arch has several kinds, or 'pass'.
     """
     if shared and (len(arch) != 1 or arch[0][0] == 'pass'):
-        raise ValueError('shared_spatial_func needs one kind of spatial function in a stage, attn or mlp, '
-                         'not {}'.format(' and '.join(kind for kind, _ in arch)))
+        raise ValueError(
+            'shared_spatial_func needs one kind of spatial function in a stage, attn or mlp, not {}'.format(
+                ' and '.join(kind for kind, _ in arch)
+            )
+        )
 
     def spatial(kind):
         return make_spatial_func(kind, dim, num_heads, hw[0] * hw[1], token_ratio, drop_rate)
@@ -64,17 +68,40 @@ class Spach(nn.Module):
     Weights depend on img_size where a kind is mlp.
     """
 
-    def __init__(self, num_classes=1000, img_size=224, in_chans=3, hidden_dim=384, patch_size=16,
-                 net_arch=(('mlp', 12),), stem_type='conv1', num_heads=12, token_ratio=0.5, channel_ratio=2.0,
-                 drop_rate=0., drop_path_rate=0., shared_spatial_func=False):
+    def __init__(
+        self,
+        num_classes=1000,
+        img_size=224,
+        in_chans=3,
+        hidden_dim=384,
+        patch_size=16,
+        net_arch=(('mlp', 12),),
+        stem_type='conv1',
+        num_heads=12,
+        token_ratio=0.5,
+        channel_ratio=2.0,
+        drop_rate=0.0,
+        drop_path_rate=0.0,
+        shared_spatial_func=False,
+    ):
         super().__init__()
         self.num_classes = num_classes
         self.stem = make_stem(stem_type, img_size, patch_size, in_chans, hidden_dim)
         self.norm1 = layer_norm(hidden_dim)
         depth = sum(count for _, count in net_arch)
-        self.blocks = nn.Sequential(*make_blocks(
-            net_arch, hidden_dim, self.stem.stem_shape, [drop_path_rate] * depth, shared_spatial_func,
-            num_heads, token_ratio, channel_ratio, drop_rate))
+        self.blocks = nn.Sequential(
+            *make_blocks(
+                net_arch,
+                hidden_dim,
+                self.stem.stem_shape,
+                [drop_path_rate] * depth,
+                shared_spatial_func,
+                num_heads,
+                token_ratio,
+                channel_ratio,
+                drop_rate,
+            )
+        )
         self.norm2 = layer_norm(hidden_dim)
         self.head = nn.Linear(hidden_dim, num_classes)
         init_weights(self)

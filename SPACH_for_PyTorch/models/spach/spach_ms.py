@@ -2,6 +2,7 @@
 
 Paper: arXiv:2108.13002. Upstream: models/spach/spach_ms.py.
 """
+
 import torch.nn as nn
 
 from .layers import make_stem
@@ -18,12 +19,25 @@ class SpachMS(nn.Module):
     shared_spatial_func: one spatial function for each stage after the first. Other arguments: see Spach.
     """
 
-    def __init__(self, num_classes=1000, img_size=224, in_chans=3, hidden_dim=64, patch_size=4, net_arch=(),
-                 stem_type='conv1', num_heads=2, token_ratio=0.5, channel_ratio=2.0,
-                 drop_rate=0., drop_path_rate=0., shared_spatial_func=False):
+    def __init__(
+        self,
+        num_classes=1000,
+        img_size=224,
+        in_chans=3,
+        hidden_dim=64,
+        patch_size=4,
+        net_arch=(),
+        stem_type='conv1',
+        num_heads=2,
+        token_ratio=0.5,
+        channel_ratio=2.0,
+        drop_rate=0.0,
+        drop_path_rate=0.0,
+        shared_spatial_func=False,
+    ):
         super().__init__()
         if len(net_arch) != 4:
-            raise ValueError('net_arch needs 4 stages, got {}'.format(len(net_arch)))
+            raise ValueError(f'net_arch needs 4 stages, got {len(net_arch)}')
         self.num_classes = num_classes
         self.stem = make_stem(stem_type, img_size, patch_size, in_chans, hidden_dim)
         self.norm1 = layer_norm(hidden_dim)
@@ -35,10 +49,18 @@ class SpachMS(nn.Module):
             if stage > 0:
                 modules = [DownsampleConv(dim, dim * 2, hw)]
                 dim, hw = dim * 2, (hw[0] // 2, hw[1] // 2)
-            modules += make_blocks(arch, dim, hw, [next(rates) for _ in range(depth)],
-                                   shared_spatial_func and stage > 0,
-                                   num_heads, token_ratio, channel_ratio, drop_rate)
-            self.add_module('layer{}'.format(stage + 1), nn.Sequential(*modules))
+            modules += make_blocks(
+                arch,
+                dim,
+                hw,
+                [next(rates) for _ in range(depth)],
+                shared_spatial_func and stage > 0,
+                num_heads,
+                token_ratio,
+                channel_ratio,
+                drop_rate,
+            )
+            self.add_module(f'layer{stage + 1}', nn.Sequential(*modules))
         self.norm2 = layer_norm(dim)
         self.head = nn.Linear(dim, num_classes)
         init_weights(self)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Writes the logs beside this file, by the print statements' forms of the formats they stand for:  python make_logs.py [FOLDER]
+"""Writes the logs beside this file, in the forms of the formats they stand for:  python make_logs.py [FOLDER]
 
-Made-up runs, so that every number is known: an epoch of STEPS steps, of which step i takes seconds(i), EPOCHS epochs. The
-expected results are in expected.json, worked out by hand from these rules, not by the parser.
+Made-up trainings, so that every number is known: an epoch of STEPS steps, of which step i takes seconds(i), EPOCHS
+epochs. The expected results are in expected.json, worked out by hand from these rules, not by the parser.
 """
+
 import json
 import sys
 from pathlib import Path
@@ -14,11 +15,11 @@ EPOCHS, STEPS, EVERY, BATCH = 3, 100, 10, 512
 
 def seconds(i):
     """The first two steps of an epoch are slow (compilation, workers), every tenth waits a little for data."""
-    return 20. if i == 0 else 2. if i == 1 else .5 if i % 10 == 9 else .25
+    return 20.0 if i == 0 else 2.0 if i == 1 else 0.5 if i % 10 == 9 else 0.25
 
 
 def data_seconds(i):
-    return 1. if i == 0 else .25 if i % 10 == 9 else .0
+    return 1.0 if i == 0 else 0.25 if i % 10 == 9 else 0.0
 
 
 def mean(of, i, window=None):
@@ -26,12 +27,17 @@ def mean(of, i, window=None):
     return sum(of(k) for k in range(first, i + 1)) / (i + 1 - first)
 
 
+def rate_without(skipped):
+    """Images per second of an epoch without its first steps."""
+    return BATCH * (STEPS - skipped) / sum(map(seconds, range(skipped, STEPS)))
+
+
 def loss(epoch, i):
-    return 7 - 2 * epoch - .015 * i
+    return 7 - 2 * epoch - 0.015 * i
 
 
 def mean_loss(epoch, i):
-    return 7 - 2 * epoch - .0075 * i
+    return 7 - 2 * epoch - 0.0075 * i
 
 
 def acc1(epoch):
@@ -48,55 +54,65 @@ def printed(last=True):
 
 
 def timm(old, fps_lines=False):
-    train = ('Train: {} [{:>4d}/{} ({:>3.0f}%)]  Loss: {:#.4g} ({:#.3g})  ' if old else
-             'Train: {} [{:>4d}/{} ({:>3.0f}%)]  Loss: {:#.3g} ({:#.3g})  ')
-    train += 'Time: {:.3f}s, {:>7.2f}/s  ({:.3f}s, {:>7.2f}/s)  LR: {:.3e}  Data: {:.3f} ({:.3f})'
-    test = ('{}: [{:>4d}/{}]  Time: {:.3f} ({:.3f})  Loss: {:>7.4f} ({:>6.4f})  Acc@1: {:>7.4f} ({:>7.4f})  Acc@5: {:>7.4f} ({:>7.4f})' if old else
-            '{}: [{:>4d}/{}]  Time: {:.3f} ({:.3f})  Loss: {:>7.3f} ({:>6.3f})  Acc@1: {:>7.3f} ({:>7.3f})  Acc@5: {:>7.3f} ({:>7.3f})')
+    """old: as timm printed it when ConvMixer and VAN were trained."""
+    digits = '#.4g' if old else '#.3g'
+    d = 4 if old else 3  # decimals of an evaluation
     yield 'Training in distributed mode with multiple processes, 1 device per process. Process 0, total 8.'
     yield 'Model convmixer_1536_20 created, param count:51625256'
-    yield 'Scheduled epochs: %d' % EPOCHS
+    yield f'Scheduled epochs: {EPOCHS}'
     for epoch in range(EPOCHS):
         for i in printed():
-            now, average = seconds(i), mean(seconds, i)
-            yield train.format(epoch, i, STEPS, 100. * i / (STEPS - 1), loss(epoch, i), mean_loss(epoch, i), now, BATCH / now, average,
-                               BATCH / average, 1e-3, data_seconds(i), mean(data_seconds, i))
+            now, average, percent = seconds(i), mean(seconds, i), 100.0 * i / (STEPS - 1)
+            losses = f'{loss(epoch, i):{digits}} ({mean_loss(epoch, i):#.3g})'
+            times = f'{now:.3f}s, {BATCH / now:>7.2f}/s  ({average:.3f}s, {BATCH / average:>7.2f}/s)'
+            data = f'{data_seconds(i):.3f} ({mean(data_seconds, i):.3f})'
+            head = f'Train: {epoch} [{i:>4d}/{STEPS} ({percent:>3.0f}%)]'
+            yield f'{head}  Loss: {losses}  Time: {times}  LR: {1e-3:.3e}  Data: {data}'
         if fps_lines:
-            yield 'FPS:{:.2f}'.format(BATCH * (STEPS - 5) / sum(map(seconds, range(5, STEPS))))
+            yield f'FPS:{rate_without(5):.2f}'
         for i in (0, 50, 97):
-            value = acc1(epoch) if i == 97 else 30.
-            yield test.format('Test', i, 97, .659, .298, .9513, 1.0809 - epoch / 10, 80.0595, value, 97.0238, value + 20)
-        yield "Current checkpoints:\n ('./output/checkpoint-%d.pth.tar', %r)\n" % (epoch, acc1(epoch))
-    yield '*** Best metric: {} (epoch {})'.format(acc1(1), 1)
+            value = acc1(epoch) if i == 97 else 30.0
+            losses = f'{0.9513:>7.{d}f} ({1.0809 - epoch / 10:>6.{d}f})'
+            top1 = f'{80.0595:>7.{d}f} ({value:>7.{d}f})'
+            top5 = f'{97.0238:>7.{d}f} ({value + 20:>7.{d}f})'
+            yield f'Test: [{i:>4d}/97]  Time: 0.659 (0.298)  Loss: {losses}  Acc@1: {top1}  Acc@5: {top5}'
+        yield f"Current checkpoints:\n ('./output/checkpoint-{epoch}.pth.tar', {acc1(epoch)})\n"
+    yield f'*** Best metric: {acc1(1)} (epoch 1)'
 
 
-def meters(epoch, i, more='', eta='0:00:30'):
-    """A line of a metric logger: means over the last 20 steps."""
-    head = 'Epoch: [{}]  [{:>4d}/{}]'.format(epoch, i, STEPS)
-    return '  '.join([head, 'eta: ' + eta, 'lr: {:.6f}'.format(1e-6)] + more[:1] + ['loss: {:.4f} ({:.4f})'.format(loss(epoch, i), mean_loss(epoch, i))]
-                     + more[1:2] + ['time: {:.4f}'.format(mean(seconds, i, 20))] + more[2:] +
-                     ['data: {:.4f}'.format(mean(data_seconds, i, 20)), 'max mem: 123'])
+def meters(epoch, i, before='', after='', fps='', eta='0:00:30'):
+    """A line of a metric logger: means over the last 20 steps. before, after: further meters beside the loss."""
+    losses = f'{loss(epoch, i):.4f} ({mean_loss(epoch, i):.4f})'
+    time, data = mean(seconds, i, 20), mean(data_seconds, i, 20)
+    head = f'Epoch: [{epoch}]  [{i:>4d}/{STEPS}]  eta: {eta}  lr: 0.000001'
+    return f'{head}  {before}loss: {losses}  {after}time: {time:.4f}  {fps}data: {data:.4f}  max mem: 123'
 
 
-def namespace(prefix=''):
-    return prefix + "Namespace(batch_size=64, data_path='/data/imagenet', epochs=3, model='pcpvt_small_v0', resume='', world_size=8)"
+TEST_METERS = '[ 0/98]  eta: 0:01:00  loss: 1.0 (1.0)  acc1: 70.0 (70.0)  acc5: 90.0 (90.0)  '
+TEST_METERS += 'time: 0.6  data: 0.4  max mem: 123'
+
+
+def namespace(batch, ranks):
+    given = f"batch_size={batch}, data_path='/data/imagenet', epochs=3, model='pcpvt_small_v0', resume=''"
+    return f'Namespace({given}, world_size={ranks})'
 
 
 def deit_end(epoch, prefix=''):
-    yield prefix + 'Averaged stats: lr: 0.000001  loss: {0:.4f} ({0:.4f})'.format(mean_loss(epoch, STEPS - 1))
-    yield prefix + 'Test:  [ 0/98]  eta: 0:01:00  loss: 1.0 (1.0)  acc1: 70.0 (70.0)  acc5: 90.0 (90.0)  time: 0.6  data: 0.4  max mem: 123'
-    yield prefix + '* Acc@1 {:.3f} Acc@5 {:.3f} loss {:.3f}'.format(acc1(epoch), acc5(epoch), 1. - epoch / 10)
-    yield prefix + 'Accuracy of the network on the 50000 test images: {:.1f}%'.format(acc1(epoch))
-    yield prefix + 'Max accuracy: {:.2f}%'.format(max(map(acc1, range(epoch + 1))))
+    last = mean_loss(epoch, STEPS - 1)
+    yield f'{prefix}Averaged stats: lr: 0.000001  loss: {last:.4f} ({last:.4f})'
+    yield f'{prefix}Test:  {TEST_METERS}'
+    yield f'{prefix}* Acc@1 {acc1(epoch):.3f} Acc@5 {acc5(epoch):.3f} loss {1.0 - epoch / 10:.3f}'
+    yield f'{prefix}Accuracy of the network on the 50000 test images: {acc1(epoch):.1f}%'
+    yield f'{prefix}Max accuracy: {max(map(acc1, range(epoch + 1))):.2f}%'
 
 
 def deit():
     yield '| distributed init (rank 0): env://'
-    yield namespace()
+    yield namespace(64, 8)
     for epoch in range(EPOCHS):
         for i in printed():
-            yield meters(epoch, i, [], '1 day, 2:03:04' if i == 0 else '0:00:30')
-        yield 'Epoch: [{}] Total time: 0:00:50 (0.5000 s / it)'.format(epoch)
+            yield meters(epoch, i, eta='1 day, 2:03:04' if i == 0 else '0:00:30')
+        yield f'Epoch: [{epoch}] Total time: 0:00:50 (0.5000 s / it)'
         yield from deit_end(epoch)
     yield 'Training time 0:03:00'
 
@@ -105,123 +121,147 @@ def twins():
     yield '| distributed init (rank 0): env://'
     for epoch in range(EPOCHS):
         for i in printed():
-            fps = 0. if i < 26 else BATCH / mean(seconds, i, 20)
-            yield meters(epoch, i, []).replace('  data:', '  fps:{:.4f}  data:'.format(fps))
-        yield 'Epoch: [{}] Total time: 0:00:50 (0.5000 s / it)'.format(epoch)
+            fps = 0.0 if i < 26 else BATCH / mean(seconds, i, 20)
+            yield meters(epoch, i, fps=f'fps:{fps:.4f}  ')
+        yield f'Epoch: [{epoch}] Total time: 0:00:50 (0.5000 s / it)'
         yield from deit_end(epoch)
     yield 'Training time 0:03:00'
 
 
 def spach():
-    def prefix(minute, second, line=175):
-        return '[2023-01-01 10:%02d:%02d spach_ms_s_patch4_224_conv] (utils.py %d): INFO ' % (minute, second, line)
+    def prefix(minute, second):
+        return f'[2023-01-01 10:{minute:02d}:{second:02d} spach_ms_s_patch4_224_conv] (utils.py 175): INFO '
+
     yield prefix(0, 0) + 'number of params: 44000000'
     for epoch in range(EPOCHS):
         for i in printed():
-            yield prefix(epoch, i // 2) + meters(epoch, i, [])
-        yield prefix(epoch, 50) + 'Epoch: [{}] FPS: {:.2f} ({:.2f} s / it)'.format(
-            epoch, BATCH * STEPS / sum(map(seconds, range(3, STEPS))), .3)
+            yield prefix(epoch, i // 2) + meters(epoch, i)
+        fps = BATCH * STEPS / sum(map(seconds, range(3, STEPS)))
+        yield prefix(epoch, 50) + f'Epoch: [{epoch}] FPS: {fps:.2f} (0.30 s / it)'
         yield from deit_end(epoch, prefix(epoch, 55))
     yield prefix(3, 0) + 'Training time 0:03:00'
 
 
 def torchvision():
     yield 'Not using distributed mode'
-    yield namespace().replace(', world_size=8', '').replace('batch_size=64', 'batch_size=512') .replace(')', ', world_size=1)')
+    yield namespace(512, 1)
     for epoch in range(EPOCHS):
         for i in printed(False):
-            yield meters(epoch, i, ['img/s: %s' % (BATCH / .2), 'acc1: 0.0000 (0.1000)  acc5: 0.0000 (0.5000)'])
-        yield 'Epoch: [{}] Total time: 0:00:50'.format(epoch)
-        yield 'Test:   [ 0/98]  eta: 0:01:00  loss: 1.0 (1.0)  acc1: 70.0 (70.0)  acc5: 90.0 (90.0)  time: 0.6  data: 0.4  max mem: 123'
+            accuracies = 'acc1: 0.0000 (0.1000)  acc5: 0.0000 (0.5000)  '
+            yield meters(epoch, i, before=f'img/s: {BATCH / 0.2}  ', after=accuracies)
+        yield f'Epoch: [{epoch}] Total time: 0:00:50'
+        yield f'Test:   {TEST_METERS}'
         yield 'Test:  Total time: 0:00:20'
-        yield 'Test:  Acc@1 {:.3f} Acc@5 {:.3f}'.format(acc1(epoch), acc5(epoch))
+        yield f'Test:  Acc@1 {acc1(epoch):.3f} Acc@5 {acc5(epoch):.3f}'
     yield 'Training time 0:03:00'
 
 
 def imagenet(vit=False):
-    base = 0 if vit else 1           # the example counted from 0 once and counts from 1 today
+    base = 0 if vit else 1  # the example counted from 0 once and counts from 1 today
     for epoch in range(EPOCHS):
         if vit:
-            yield '=> Epoch[%d] Setting lr: 0.0300' % epoch
+            yield f'=> Epoch[{epoch}] Setting lr: 0.0300'
         for i in printed(False):
-            yield '\t'.join(['Epoch: [{}][{:>4d}/ {:>3d}]'.format(epoch, i + base, STEPS), 'Time {:6.3f} ({:6.3f})'.format(seconds(i), mean(seconds, i)),
-                             'Data {:6.3f} ({:6.3f})'.format(data_seconds(i), mean(data_seconds, i)),
-                             'Loss {:.4e} ({:.4e})'.format(loss(epoch, i), mean_loss(epoch, i)), 'Acc@1 {:6.2f} ({:6.2f})'.format(1., 2.),
-                             'Acc@5 {:6.2f} ({:6.2f})'.format(5., 6.)])
-        if vit:
-            per_step = sum(map(seconds, range(2, STEPS))) / (STEPS - 2)
-            for card in (0, 1):
-                yield '[npu id: {} ] batch_size: {} Time: {:.3f} * FPS@all {:.3f}'.format(card, BATCH, per_step, BATCH / per_step)
+            parts = [
+                f'Epoch: [{epoch}][{i + base:>4d}/ {STEPS:>3d}]',
+                f'Time {seconds(i):6.3f} ({mean(seconds, i):6.3f})',
+                f'Data {data_seconds(i):6.3f} ({mean(data_seconds, i):6.3f})',
+                f'Loss {loss(epoch, i):.4e} ({mean_loss(epoch, i):.4e})',
+            ]
+            yield '\t'.join([*parts, 'Acc@1   1.00 (  2.00)', 'Acc@5   5.00 (  6.00)'])
+        for card in (0, 1) if vit else ():
+            fps = rate_without(2)
+            yield f'[npu id: {card} ] batch_size: {BATCH} Time: {BATCH / fps:.3f} * FPS@all {fps:.3f}'
         for i in (0, 50):
-            yield '\t'.join(['Test: [{:>3d}/{}]'.format(i + base, 98), 'Time  0.300 ( 0.400)', 'Loss 1.0000e+00 (1.0000e+00)', 'Acc@1  80.47 ( 80.55)',
-                             'Acc@5  95.00 ( 95.00)'])
-        yield ('[gpu id: 0 ] [AVG-ACC]' if vit else '') + ' * Acc@1 {:.3f} Acc@5 {:.3f}'.format(acc1(epoch), acc5(epoch))
+            parts = [f'Test: [{i + base:>3d}/98]', 'Time  0.300 ( 0.400)', 'Loss 1.0000e+00 (1.0000e+00)']
+            yield '\t'.join([*parts, 'Acc@1  80.47 ( 80.55)', 'Acc@5  95.00 ( 95.00)'])
+        head = '[gpu id: 0 ] [AVG-ACC]' if vit else ''
+        yield f'{head} * Acc@1 {acc1(epoch):.3f} Acc@5 {acc5(epoch):.3f}'
 
 
 def mlperf():
     def entry(ms, kind, key, value, **metadata):
-        return ':::MLLOG ' + json.dumps({'namespace': '', 'time_ms': ms, 'event_type': kind, 'key': key, 'value': value, 'metadata': metadata})
+        said = dict(namespace='', time_ms=ms, event_type=kind, key=key, value=value, metadata=metadata)
+        return ':::MLLOG ' + json.dumps(said)
+
     yield entry(0, 'POINT_IN_TIME', 'submission_benchmark', 'resnet', file='train.py', lineno=1)
     yield entry(1000, 'INTERVAL_START', 'init_start', None)
     yield entry(1500, 'POINT_IN_TIME', 'global_batch_size', BATCH)
     yield entry(2000, 'INTERVAL_START', 'run_start', None)
     for epoch in range(EPOCHS):
-        yield entry(2000 + 60000 * epoch, 'INTERVAL_START', 'epoch_start', None, epoch_num=epoch)
-        yield entry(60000 + 60000 * epoch, 'INTERVAL_END', 'tracked_stats', {'throughput': 1000. + 100 * epoch}, step=100)
-        yield entry(62000 + 60000 * epoch, 'INTERVAL_END', 'eval_accuracy', acc1(epoch) / 100, epoch_num=epoch)
+        start, rate = 60000 * epoch, {'throughput': 1000.0 + 100 * epoch}
+        yield entry(2000 + start, 'INTERVAL_START', 'epoch_start', None, epoch_num=epoch)
+        yield entry(60000 + start, 'INTERVAL_END', 'tracked_stats', rate, step=100)
+        yield entry(62000 + start, 'INTERVAL_END', 'eval_accuracy', acc1(epoch) / 100, epoch_num=epoch)
     yield entry(190000, 'INTERVAL_END', 'run_stop', None, status='success')
+
+
+MEASURED = dict(fps=1869.52, step_ms=273.9, step_ms_p50=250.0, step_ms_p95=500.0, steps=280, warmup_steps=20)
+
+
+def line_of_ours(epoch, i):
+    """The numbers of a training line: means over the last EVERY steps."""
+    step = mean(seconds, i, EVERY)
+    wait = mean(data_seconds, i, EVERY) / step
+    said = dict(epoch=epoch, step=i + 1, steps=STEPS, loss=loss(epoch, i), fps=BATCH / step, step_ms=1000 * step)
+    return dict(said, data_wait=wait, lr=1e-3)
 
 
 def ours():
     sys.path.insert(0, str(HERE.parents[2]))
-    from common import log_formats as f
-    yield f.RUN_LINE.format(case='full', model='van_b0', parameters=4.1, classes=1000, img_size=224, ranks=8, device_kind='npu', device='Ascend910', precision='float16 (apex O1)')
-    yield f.SIZES_LINE.format(train_size=51200, steps=STEPS, global_batch=BATCH, epochs=EPOCHS, lr=1e-3, workers=8)
+    from common import messages
+
+    device = dict(ranks=8, device_kind='npu', device='Ascend910', precision='float16 (apex O1)')
+    yield messages.RUN_LINE.format(case='full', model='van_b0', parameters=4.1, classes=1000, img_size=224, **device)
+    sizes = dict(train_size=51200, steps=STEPS, global_batch=BATCH, epochs=EPOCHS, lr=1e-3, workers=8)
+    yield messages.SIZES_LINE.format(**sizes)
     for epoch in range(EPOCHS):
         for i in range(EVERY - 1, STEPS, EVERY):
-            step = mean(seconds, i, EVERY)
-            yield f.TRAIN_LINE.format(epoch=epoch, step=i + 1, steps=STEPS, percent=100. * (i + 1) / STEPS, loss=loss(epoch, i), fps=BATCH / step,
-                                      step_ms=1000 * step, data_percent=100 * mean(data_seconds, i, EVERY) / step, lr=1e-3, eta='1 day, 0:00:10')
-        yield f.EVAL_LINE.format(acc1=acc1(epoch), acc5=acc5(epoch), loss=1.5 - epoch / 10, images=50000, seconds=12.3, note='')
-        yield f.EVAL_LINE.format(acc1=acc1(epoch) - 1, acc5=acc5(epoch), loss=1.5, images=50000, seconds=12.3, note=', averaged weights')
-    yield f.THROUGHPUT_LINE.format(fps=1869.52, steps=280, warmup_steps=20, step_ms=273.9, step_ms_p50=250., step_ms_p95=500., data_percent=9.5,
-                                   peak_memory_mb=12345.)
+            said, percent = line_of_ours(epoch, i), 100.0 * (i + 1) / STEPS
+            data = 100 * said['data_wait']
+            yield messages.TRAIN_LINE.format(percent=percent, data_percent=data, eta='1 day, 0:00:10', **said)
+        said = dict(acc5=acc5(epoch), images=50000, seconds=12.3)
+        yield messages.EVAL_LINE.format(acc1=acc1(epoch), loss=1.5 - epoch / 10, note='', **said)
+        yield messages.EVAL_LINE.format(acc1=acc1(epoch) - 1, loss=1.5, note=', averaged weights', **said)
+    yield messages.THROUGHPUT_LINE.format(data_percent=9.5, peak_memory_mb=12345.0, **MEASURED)
     yield 'Checkpoint: /out/checkpoint.pth'
 
 
 def metrics():
-    yield json.dumps({'event': 'run', 'time': 1000., 'network': 'VAN-Classification_for_PyTorch', 'case': 'full', 'model': 'van_b0', 'ranks': 8,
-                      'batch_size': 64, 'device': 'Ascend910', 'device_kind': 'npu', 'precision': 'float16',
-                      'environment': {'versions': {'torch': '2.1.0'}}, 'args': {'resume': None}})
-    best = None
+    def event(kind, time, **fields):
+        return json.dumps(dict(event=kind, time=time, **fields))
+
+    run = dict(network='VAN-Classification_for_PyTorch', case='full', model='van_b0', ranks=8, batch_size=64)
+    run.update(device='Ascend910', device_kind='npu', precision='float16')
+    yield event('run', 1000.0, **run, environment={'versions': {'torch': '2.1.0'}}, args={'resume': None})
+    best = 0
     for epoch in range(EPOCHS):
+        start = 1000.0 + 100 * epoch
         for i in range(EVERY - 1, STEPS, EVERY):
-            step = mean(seconds, i, EVERY)
-            yield json.dumps({'event': 'train', 'time': 1000. + 100 * epoch + i, 'epoch': epoch, 'step': i + 1, 'steps': STEPS, 'loss': loss(epoch, i),
-                              'fps': BATCH / step, 'step_ms': 1000 * step, 'data_wait': mean(data_seconds, i, EVERY) / step, 'lr': 1e-3, 'eta': 10})
-        best = epoch if best is None or acc1(epoch) > acc1(best) else best
-        yield json.dumps({'event': 'eval', 'time': 1100. + 100 * epoch, 'epoch': epoch, 'weights': 'model', 'acc1': acc1(epoch), 'acc5': acc5(epoch),
-                          'loss': 1.5 - epoch / 10, 'images': 50000, 'seconds': 12.3, 'best_acc1': acc1(best), 'best_epoch': best})
-    yield json.dumps({'event': 'throughput', 'time': 1301., 'fps': 1869.52, 'fps_reason': None, 'fps_run': 1500., 'step_ms': 273.9, 'step_ms_p50': 250.,
-                      'step_ms_p95': 500., 'data_wait': .095, 'steps': 280, 'images': 143360, 'seconds': 76.7, 'warmup_steps': 20, 'peak_memory_mb': 12345.})
-    yield json.dumps({'event': 'end', 'time': 1302., 'checkpoint': '/out/checkpoint.pth', 'complete': True})
+            yield event('train', start + i, **line_of_ours(epoch, i), eta=10)
+        best = max(best, epoch, key=acc1)
+        said = dict(epoch=epoch, weights='model', acc1=acc1(epoch), acc5=acc5(epoch), loss=1.5 - epoch / 10)
+        said.update(images=50000, seconds=12.3, best_acc1=acc1(best), best_epoch=best)
+        yield event('eval', start + 100, **said)
+    said = dict(MEASURED, fps_reason=None, fps_run=1500.0, data_wait=0.095, images=143360, seconds=76.7)
+    yield event('throughput', 1301.0, **said, peak_memory_mb=12345.0)
+    yield event('end', 1302.0, checkpoint='/out/checkpoint.pth', complete=True)
 
 
-def summary(fps='376.64/s', accuracy='80.2', loss='2.638 (2.98)', more=()):
-    yield from ('%s = %s' % item for item in [
-        ('Network', 'ConvMixer'), ('RankSize', 8), ('BatchSize', 64), ('DeviceType', 'aarch64'), ('CaseName', 'ConvMixer_bs64_8p_acc'),
-        ('ActualFPS', fps), ('TrainingTime', '1359.39'), ('TrainAccuracy', accuracy), ('ActualLoss', loss), ('E2ETrainingTime', 98765)])
-    yield from more
+def summary(fps='376.64/s', accuracy='80.2', loss='2.638 (2.98)'):
+    yield from ('Network = ConvMixer', 'RankSize = 8', 'BatchSize = 64', 'DeviceType = aarch64')
+    yield from ('CaseName = ConvMixer_bs64_8p_acc', f'ActualFPS = {fps}', 'TrainingTime = 1359.39')
+    yield from (f'TrainAccuracy = {accuracy}', f'ActualLoss = {loss}', 'E2ETrainingTime = 98765')
 
 
 def summary_spach(fps='2936.68', loss='2.5381', accuracy='81.23%'):
-    yield from ('%s = %s' % item for item in [
-        ('Network', 'SPACH_for_PyTorch'), ('RankSize', 8), ('BatchSize', 128), ('DeviceType', 'aarch64'), ('CaseName', 'SPACH_for_PyTorch_bs128_8p_acc'),
-        ('AvgFPS', fps), ('MinLoss', loss), ('MaxAccuracy', accuracy), ('E2ETrainingTime', 98765)])
+    yield from ('Network = SPACH_for_PyTorch', 'RankSize = 8', 'BatchSize = 128', 'DeviceType = aarch64')
+    yield from ('CaseName = SPACH_for_PyTorch_bs128_8p_acc', f'AvgFPS = {fps}', f'MinLoss = {loss}')
+    yield from (f'MaxAccuracy = {accuracy}', 'E2ETrainingTime = 98765')
 
 
 def stdout():
-    """What a script of the original folders prints at its end, after nohup's noise (GBK)."""
+    """What a script of the original folders prints at its end."""
     yield '------------------ Final result ------------------'
     yield 'Final Performance images/sec : 2936.68'
     yield 'Final Train Accuracy : 81.23'
@@ -236,10 +276,24 @@ def crashed():
 
 
 LOGS = {
-    'convmixer.log': timm(True), 'van.log': timm(True, True), 'timm.log': timm(False), 'spach.log': spach(), 'vit.log': imagenet(True), 'twins.log': twins(),
-    'deit.log': deit(), 'imagenet.log': imagenet(), 'torchvision.log': torchvision(), 'mlperf.log': mlperf(), 'ours.log': ours(), 'metrics.jsonl': metrics(),
-    'summary.log': summary(), 'summary_spach.log': summary_spach(), 'stdout.log': stdout(), 'crashed.log': crashed(),
-    'crashed_summary.log': summary('', '', ''), 'crashed_spach.log': summary_spach('-nan', '65536', '0'),
+    'convmixer.log': timm(True),
+    'van.log': timm(True, True),
+    'timm.log': timm(False),
+    'spach.log': spach(),
+    'vit.log': imagenet(True),
+    'twins.log': twins(),
+    'deit.log': deit(),
+    'imagenet.log': imagenet(),
+    'torchvision.log': torchvision(),
+    'mlperf.log': mlperf(),
+    'ours.log': ours(),
+    'metrics.jsonl': metrics(),
+    'summary.log': summary(),
+    'summary_spach.log': summary_spach(),
+    'stdout.log': stdout(),
+    'crashed.log': crashed(),
+    'crashed_summary.log': summary('', '', ''),
+    'crashed_spach.log': summary_spach('-nan', '65536', '0'),
 }
 
 

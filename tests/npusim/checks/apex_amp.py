@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from apex import amp
 from device import batch, close, losses, net, raises
-from report import report
 
 
 def prepared(device, **options):
@@ -99,7 +98,3 @@ def check_misuse_raises():
     raises(RuntimeError, 'float16', amp.initialize, net('cpu').half(), optimizer)
     model, optimizer = prepared('cpu')
     raises(RuntimeError, 'once', amp.initialize, model, optimizer)
-
-
-if __name__ == '__main__':
-    report(dict(globals()))

@@ -10,7 +10,6 @@ import tempfile
 import torch
 import torch_npu
 import torch.nn.functional as F
-from report import report
 from torch import nn
 
 NPU = torch.device('npu', 1)
@@ -344,7 +343,3 @@ def check_a_forked_child_is_refused():
             code = 0 if 'spawn' in str(e) else 2
         os._exit(code)
     assert os.waitpid(child, 0)[1] == 0
-
-
-if __name__ == '__main__':
-    report(dict(globals()))

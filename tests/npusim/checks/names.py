@@ -10,7 +10,6 @@ import apex.optimizers
 import ascend_api
 import torch
 import torch_npu
-from report import report
 
 VERSION = '2.1.0.post8'      # the oldest torch_npu that is supported; what it lacks, code must ask for
 OWN = {'torch_npu.SIMULATED'}
@@ -108,7 +107,3 @@ def check_that_differences_are_seen():
 
 def check_it_says_what_it_is():
     assert torch_npu.SIMULATED and torch_npu.__version__.endswith('+sim')
-
-
-if __name__ == '__main__':
-    report(dict(globals()))

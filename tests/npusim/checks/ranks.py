@@ -1,15 +1,16 @@
-"""One rank of a process group 'hccl'; run by torchrun. Rank 0 prints the outcome."""
+"""One rank of a process group 'hccl', in the environment that torchrun sets; imported by each of them."""
 import os
 
 import torch
 import torch.distributed as dist
 import torch_npu  # noqa: F401
 from device import close, raises
-from report import report
 from torch import nn
 
 RANK, WORLD = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
 DEVICE = torch.device('npu', int(os.environ['LOCAL_RANK']))
+torch.npu.set_device(DEVICE)
+dist.init_process_group('hccl')
 
 
 def check_collectives():
@@ -53,14 +54,3 @@ def check_ddp_with_syncbn_equals_one_process():
     for (name, a), b in zip(plain.state_dict().items(), parallel.module.state_dict().values()):
         assert b.device == DEVICE, name
         close(a, b, 1e-5)
-
-
-if __name__ == '__main__':
-    torch.npu.set_device(DEVICE)
-    dist.init_process_group('hccl')
-    if RANK:
-        for check in (check_collectives, check_ddp_with_syncbn_equals_one_process):
-            check()
-    else:
-        report(dict(globals()))
-    dist.destroy_process_group()

@@ -2,6 +2,7 @@
 
 SPACH paper: Zhao et al., "A Battle of Network Structures", arXiv:2108.13002.
 """
+
 import torch.nn as nn
 
 from .channel_func import ChannelMLP
@@ -46,10 +47,7 @@ class DWConv(nn.Module):
 
     def __init__(self, dim, hw):
         super().__init__()
-        self.net = nn.Sequential(
-            Reshape2HW(hw),
-            nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim),
-            Reshape2N())
+        self.net = nn.Sequential(Reshape2HW(hw), nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim), Reshape2N())
 
     def forward(self, x):
         return self.net(x)
@@ -63,4 +61,4 @@ def make_spatial_func(kind, dim, num_heads, num_tokens, token_ratio, drop):
         return SpatialAttention(dim, num_heads)
     if kind == 'mlp':
         return SpatialMLP(num_tokens, int(num_tokens * token_ratio), drop)
-    raise ValueError('unknown spatial function {!r}; known: attn, mlp, pass'.format(kind))
+    raise ValueError(f'unknown spatial function {kind!r}; known: attn, mlp, pass')

@@ -1,4 +1,5 @@
 """From image to patches (upstream: models/spach/layers/stem.py)."""
+
 import torch.nn as nn
 
 from common.compat import to_2tuple
@@ -13,8 +14,11 @@ def _conv4(in_chans, embed_dim, patch_size, hidden_chans=64):
     """Three convolutions at half the image's size, then patches half as large."""
     layers, chans = [], in_chans
     for kernel_size, stride in ((7, 2), (3, 1), (3, 1)):
-        layers += [nn.Conv2d(chans, hidden_chans, kernel_size, stride, kernel_size // 2, bias=False),
-                   nn.BatchNorm2d(hidden_chans), nn.ReLU()]
+        layers += [
+            nn.Conv2d(chans, hidden_chans, kernel_size, stride, kernel_size // 2, bias=False),
+            nn.BatchNorm2d(hidden_chans),
+            nn.ReLU(),
+        ]
         chans = hidden_chans
     return nn.Sequential(*layers, _conv1(hidden_chans, embed_dim, patch_size // 2))
 
@@ -36,13 +40,14 @@ class Stem(nn.Module):
 
     def forward(self, x):
         if tuple(x.shape[2:]) != tuple(self.img_size):
-            raise ValueError('images of {}x{} pixels given to a model built for {}x{} (img_size)'.format(
-                x.shape[2], x.shape[3], self.img_size[0], self.img_size[1]))
+            raise ValueError(
+                f'images of {x.shape[2]}x{x.shape[3]} pixels given to a model built for {self.img_size[0]}x{self.img_size[1]} (img_size)'
+            )
         return self.proj(x)
 
 
 def make_stem(stem_type, img_size, patch_size, in_chans, embed_dim):
     """The stem of type conv1 or conv4."""
     if stem_type not in STEMS:
-        raise ValueError('unknown stem_type {!r}; known: {}'.format(stem_type, ', '.join(sorted(STEMS))))
+        raise ValueError(f'unknown stem_type {stem_type!r}; known: {", ".join(sorted(STEMS))}')
     return Stem(STEMS[stem_type](in_chans, embed_dim, patch_size), img_size, patch_size)

@@ -1,0 +1,53 @@
+"""From the bytes of a line to checked values."""
+
+import calendar
+import re
+import time
+from typing import Any, Optional
+
+STAMP = re.compile(rb'\[?(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)')  # the time that a logger writes before a line
+
+
+def text(raw: bytes) -> str:
+    """Bytes of a log as text: as UTF-8, else as GBK, else as UTF-8 with marks in place of what cannot be read."""
+    for encoding in ('utf-8', 'gbk'):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return raw.decode('utf-8', 'replace')
+
+
+def real(value: Any) -> Optional[float]:
+    """A value of JSON: the number itself if it is a finite number, else None."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e18 else None
+
+
+def percent(value: Any) -> Optional[float]:
+    """An accuracy in percent; None stays None. ValueError where it cannot be one."""
+    if value is None:
+        return None
+    value = float(value)
+    if not 0 <= value <= 100:
+        raise ValueError(value)
+    return value
+
+
+def positive(value: Any) -> float:
+    value = float(value)
+    if not 0 < value < 1e12:
+        raise ValueError(value)
+    return value
+
+
+def stamp(raw: bytes) -> Optional[float]:
+    """Seconds since 1970 of the time that a logger wrote before a line, or None. Only differences of it are used, so
+    the time zone does not matter.
+    """
+    found = STAMP.match(raw)
+    if not found:
+        return None
+    try:
+        return calendar.timegm(time.strptime((found.group(1) + found.group(2)).decode(), '%Y-%m-%d%H:%M:%S'))
+    except ValueError:
+        return None

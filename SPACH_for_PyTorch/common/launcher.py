@@ -1,0 +1,139 @@
+"""`python FOLDER/common/launcher.py ... train.py ...` starts the ranks of this machine and waits for them.
+
+It takes those of torchrun's arguments that the scripts use. The ranks are forked from this process, which has imported torch,
+torchvision and timm for all of them, so that eight ranks cost the work of one import. torchrun starts each rank anew; before
+torch 1.9 there is none, and its forerunner, told to stop, left its ranks running (1.5) or killed them (1.8).
+"""
+
+import argparse
+import glob
+import multiprocessing
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import Any, List, Optional, Sequence
+
+sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the folder: this file is run by its path
+
+from common.errors import report  # noqa: E402
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+PATIENCE = 30  # seconds that the other ranks have to end after one has failed
+
+
+def main(argv: Sequence[str]) -> int:
+    """-> exit status: of the rank that failed first, or 0"""
+    from common import accelerator, cli  # noqa: F401  (loads what every rank needs)
+
+    args = parse(argv)
+    method = 'fork' if accelerator.can_fork() else 'spawn'
+    ranks, told = [], []  # type: List[Any], List[int]
+
+    def tell(signum: int, frame: Any = None) -> None:
+        told.append(signum)
+        for process in ranks:
+            if process.is_alive():
+                os.kill(process.pid, signum)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, tell)
+    sys.stdout.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until all ranks are there to be told
+    for local in range(args.nproc_per_node):
+        ranks.append(multiprocessing.get_context(method).Process(target=train, args=(args, local)))
+        ranks[-1].start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    first = first_failure(ranks)
+    if first is not None and not told:  # ranks that were told to stop are saving
+        tell(signal.SIGTERM)
+        end = time.monotonic() + PATIENCE
+        for process in ranks:
+            process.join(max(0, end - time.monotonic()))
+        tell(signal.SIGKILL)
+    for process in ranks:
+        process.join()
+    return 0 if first is None else status_of(args.node_rank * args.nproc_per_node + first, ranks[first].exitcode)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    for name, default in (('nproc_per_node', 1), ('nnodes', 1), ('node_rank', 0), ('master_port', 29500)):
+        parser.add_argument(f'--{name}', type=int, default=default)
+    parser.add_argument('--master_addr', default='127.0.0.1')
+    parser.add_argument('--bind', action='store_true', help='give each rank cores of its own')
+    parser.add_argument('script')
+    parser.add_argument('arguments', nargs=argparse.REMAINDER)
+    return parser.parse_args(argv)
+
+
+def train(args: argparse.Namespace, local: int) -> None:
+    """One rank: runs the script as `python script arguments...` would. Raises SystemExit with its status."""
+    import torch
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    rank, world = args.node_rank * args.nproc_per_node + local, args.nnodes * args.nproc_per_node
+    place = {'RANK': rank, 'LOCAL_RANK': local, 'WORLD_SIZE': world, 'LOCAL_WORLD_SIZE': args.nproc_per_node}
+    place.update(MASTER_ADDR=args.master_addr, MASTER_PORT=args.master_port)
+    os.environ.update({name: str(value) for name, value in place.items()})
+    if args.bind:
+        bind(args, local)
+    if 'OMP_NUM_THREADS' in os.environ:  # torch has read it already, in the process that was forked
+        torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
+    sys.argv[:] = [args.script, *args.arguments]
+    sys.path[0] = os.path.dirname(os.path.abspath(args.script))
+    runpy.run_path(args.script, run_name='__main__')
+
+
+def bind(args: argparse.Namespace, local: int) -> None:
+    """Gives this process its share of the cores, those of a NUMA node together.
+
+    With numactl also their node's memory: this process then becomes numactl, which starts the script.
+    """
+
+    def node(core: int) -> int:
+        found = glob.glob(f'/sys/devices/system/cpu/cpu{core}/node*')
+        return int(found[0].rpartition('node')[2]) if found else 0
+
+    cores = sorted(os.sched_getaffinity(0), key=lambda core: (node(core), core))
+    share = len(cores) // args.nproc_per_node
+    mine = cores[local * share : (local + 1) * share]
+    say = print if local == 0 else (lambda *words, **options: None)
+    if not mine:
+        return say(f'No core binding: {len(cores)} cores for {args.nproc_per_node} processes.', flush=True)
+    nodes = ','.join(map(str, sorted(set(map(node, mine)))))
+    numactl = ['numactl', f'--physcpubind={",".join(map(str, mine))}', f'--membind={nodes}']
+    if shutil.which('numactl') and subprocess.call([*numactl, 'true'], stderr=subprocess.DEVNULL) == 0:
+        say(f'Each process is bound to {share} cores and their memory by numactl.', flush=True)
+        os.execvp('numactl', [*numactl, sys.executable, '-u', args.script, *args.arguments])
+    os.sched_setaffinity(0, mine)
+    say(f'Each process is bound to {share} cores (numactl, which binds memory too, is not usable here).', flush=True)
+
+
+def first_failure(processes: Sequence[Any]) -> Optional[int]:
+    """Waits until a process fails, or all have ended. -> the index of the one that failed, or None"""
+    while True:
+        codes = [process.exitcode for process in processes]
+        failed = [i for i, code in enumerate(codes) if code]
+        if failed or None not in codes:
+            return failed[0] if failed else None
+        time.sleep(0.1)
+
+
+def status_of(rank: int, code: int) -> int:
+    """The exit status of a rank as Python has it -> as a shell has it. Reports the signal that ended the rank."""
+    if code >= 0:
+        return code
+    name = signal.Signals(-code).name
+    hint = ' (often: the memory ran out; fewer --workers or a smaller --batch-size)' if name == 'SIGKILL' else ''
+    report(f'rank {rank} was killed by {name}{hint}; the other ranks were stopped')
+    return 128 - code
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,206 @@
+"""What launch.sh does before and after a training process:  python -m common.result begin|finish ...
+
+begin moves an earlier training's files out of the way; finish makes result.json, the summary <CaseName>.log and the
+loss history out of the events. Standard library only: where torch does not import, there still is a FAILED summary.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import re
+import sys
+import time
+from typing import Any, Dict, List, Optional, Tuple
+
+from common.messages import ERROR_MARK, FINAL_LINES, FINAL_RULE, MISSING, show
+
+CASE_SUFFIX = {'full': 'acc', 'performance': 'perf', 'eval': 'eval', 'finetune': 'finetune'}
+EVENT_FIELDS = (
+    'network case model ranks batch_size device fps fps_reason fps_run step_ms step_ms_p50 step_ms_p95 data_wait '
+    'peak_memory_mb last_acc1 last_acc5 last_epoch eval_images eval_seconds eval_loss best_acc1 best_epoch ema_acc1 '
+    'final_loss min_loss summary_also steps epochs seconds checkpoint complete'
+).split()
+
+# The summary: {key: field of the result}. A failed training has N/A for what it measured.
+CASE = dict(Network='network', RankSize='ranks', BatchSize='batch_size', DeviceType='device_type', CaseName='case_name')
+MEASURED = dict(ActualFPS='fps', TrainingTime='step_ms', TrainAccuracy='last_acc1', ActualLoss='loss')
+END = dict(E2ETrainingTime='e2e_seconds', Status='status')
+EVALUATED = dict(ActualAccuracy='last_acc1', E2EEvalTime='e2e_seconds')
+TRAINED = dict(BestAccuracy='best_acc1', BestEpoch='best_epoch', EmaAccuracy='ema_acc1', Checkpoint='checkpoint')
+DETAILS = dict(Model='model', Device='device', EvalImages='eval_images')
+DETAILS.update(StepTimeP50='step_ms_p50', StepTimeP95='step_ms_p95', DataWait='data_wait')
+DETAILS.update(PeakMemoryMB='peak_memory_mb', FPSWholeRun='fps_run')
+DIGITS = dict.fromkeys(('fps', 'fps_run', 'step_ms', 'step_ms_p50', 'step_ms_p95'), 2)  # after the point
+DIGITS.update(last_acc1=3, best_acc1=3, ema_acc1=3, loss=4, min_loss=4, data_wait=4, peak_memory_mb=0)
+
+
+def read_events(path: str) -> List[Dict[str, Any]]:
+    """The events of a metrics.jsonl. Lines that are cut or foreign are left out; a missing file has none."""
+    try:
+        with open(path, encoding='utf-8', errors='replace') as f:
+            events = [event_of(line) for line in f]
+    except OSError:
+        return []
+    return [event for event in events if event is not None]
+
+
+def event_of(line: str) -> Optional[Dict[str, Any]]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and 'event' in event else None
+
+
+def summarize(events: List[Dict[str, Any]]) -> Dict[str, Any]:
+    """Events -> one dict, with None for what was not measured.
+
+    last_*: the last evaluation, best_*: the best one; accuracies in percent. Throughput: see throughput.py.
+    """
+    result = dict.fromkeys(EVENT_FIELDS)
+    losses, epochs = [], set()
+    for event in events:
+        kind, fields = event['event'], {k: v for k, v in event.items() if k not in ('event', 'time')}
+        if kind == 'train':
+            losses.append(fields.get('loss'))
+            epochs.add(fields.get('epoch'))
+        elif kind == 'eval' and fields.get('weights') == 'ema':
+            result['ema_acc1'] = fields.get('acc1')
+        elif kind == 'eval':
+            result.update({name: fields.get(name) for name in ('best_acc1', 'best_epoch')})
+            result.update({f'last_{name}': fields.get(name) for name in ('acc1', 'acc5', 'epoch')})
+            result.update({f'eval_{name}': fields.get(name) for name in ('images', 'seconds', 'loss')})
+        elif kind in ('run', 'throughput', 'end'):
+            result.update(fields)
+    if losses:
+        result['final_loss'] = losses[-1]
+        result['min_loss'] = min((loss for loss in losses if loss is not None), default=None)
+    result.update(losses=losses, epochs=len(epochs) or None, complete=bool(result['complete']))
+    return result
+
+
+def failure_reason(log_path: str) -> str:
+    """The sentence in a failed training's log that says why: our own error line or the exception, else the last line.
+
+    The first of several counts: when a rank dies, the other ranks fail after it, and print errors of their own.
+    """
+    try:
+        with open(log_path, 'rb') as f:
+            f.seek(max(0, os.path.getsize(log_path) - 200000))
+            text = f.read().decode('utf-8', 'replace')
+    except OSError:
+        return 'the run left no log'
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in lines:
+        if ERROR_MARK in line:
+            return line.partition(ERROR_MARK)[2].strip()
+        if re.match(r'(\[rank\d+\]: ?)?[\w.]*(Error|Exception|Interrupt)\b', line) and 'ChildFailedError' not in line:
+            return line
+    return lines[-1] if lines else 'the run left an empty log'
+
+
+def case_name(result: Dict[str, Any]) -> str:
+    """<Network>_bs<BatchSize>_<RankSize>p_<perf|acc|eval|finetune>; NA for what is not known, as it names files."""
+    network, batch, ranks = (show(result[key]).replace(MISSING, 'NA') for key in ('network', 'batch_size', 'ranks'))
+    return f'{network}_bs{batch}_{ranks}p_{CASE_SUFFIX.get(result["case"], result["case"])}'
+
+
+def summary_items(result: Dict[str, Any]) -> Dict[str, str]:
+    """The result -> {key: text} of <CaseName>.log, in its order."""
+    ok, evaluating = result['status'] == 'OK', result['case'] == 'eval'
+    values = dict(result, case_name=case_name(result), loss=result['eval_loss' if evaluating else 'final_loss'])
+    values['step_ms'] = None if evaluating else result['step_ms']
+    also = result['summary_also'] or {}  # the folder's own names of keys
+    if not ok:
+        values.update((field, None) for fields in (MEASURED, also) for field in fields.values())
+    parts = [CASE, MEASURED, END]
+    parts += [EVALUATED if evaluating else TRAINED, also, DETAILS] if ok else [also, {'Reason': 'reason'}]
+    parts += [{'FPSReason': 'fps_reason'}] if ok and result['fps_reason'] else []
+    return {key: show(values[field], DIGITS.get(field)) for part in parts for key, field in part.items()}
+
+
+def begin(folder: str, log_name: str, case: str) -> None:
+    """Makes the output folder, and moves an earlier training's files to previous/<time>/ in it.
+
+    Checkpoints stay: this training may be asked to read them, and the trainer renames them before it would overwrite.
+    An evaluation leaves the log and summary of the training in their place, and moves only an evaluation's files.
+    """
+    os.makedirs(folder, exist_ok=True)
+    names = [name for name in os.listdir(folder) if os.path.isfile(os.path.join(folder, name))]
+    if case == 'eval':
+        own = (log_name, 'metrics.jsonl', 'result.json')
+        names = [name for name in names if name in own or name.endswith('_eval.log')]
+    old = [name for name in names if not name.endswith('.pth')]
+    if not old:
+        return
+    first = os.path.join(folder, 'previous', time.strftime('%Y%m%d-%H%M%S'))
+    places = itertools.chain([first], (f'{first}-{n}' for n in itertools.count(1)))
+    aside = next(place for place in places if not os.path.exists(place))
+    os.makedirs(aside)
+    for name in old:
+        os.rename(os.path.join(folder, name), os.path.join(aside, name))
+    print(f'The files of an earlier run were moved to {aside}', flush=True)
+
+
+def finish(folder: str, log_name: str, network: str, case: str, ranks: int, code: int, seconds: int) -> int:
+    """Writes result.json, <CaseName>.log and the loss history, and prints the last lines. -> the exit status."""
+    result = summarize(read_events(os.path.join(folder, 'metrics.jsonl')))
+    for key, known in (('network', network), ('case', case), ('ranks', ranks)):
+        result[key] = known if result[key] is None else result[key]
+    code, reason = verdict(code, result['complete'], os.path.join(folder, log_name))
+    result.update(device_type=platform.machine(), e2e_seconds=seconds, exit_code=code, reason=reason)
+    result['status'] = 'OK' if reason is None else 'FAILED'
+    name, losses, items = case_name(result), result.pop('losses'), summary_items(result)
+    if result['status'] == 'OK' and case != 'eval':
+        write(os.path.join(folder, f'train_{name}_loss.txt'), ''.join(f'{loss}\n' for loss in losses))
+    write(os.path.join(folder, f'{name}.log'), ''.join(f'{key} = {text}\n' for key, text in items.items()))
+    write(os.path.join(folder, 'result.json'), json.dumps(dict(result, case_name=name), indent=1) + '\n')
+    if reason is None:
+        print('\n'.join([FINAL_RULE] + [f'{label} : {items[key]}' for label, key in FINAL_LINES]), flush=True)
+    else:
+        print(f'{ERROR_MARK} {reason} (exit {code})', flush=True)
+    return code
+
+
+def verdict(code: int, complete: bool, log_path: str) -> Tuple[int, Optional[str]]:
+    """-> (exit status, why it failed or None). Exit status 0 without the event of a complete end is a failure too."""
+    if code == 0:
+        return (0, None) if complete else (1, 'the trainer ended without an error but before the end of the run')
+    reason = failure_reason(log_path)
+    if code in (130, 143) and not reason.startswith('stopped by'):
+        reason = 'stopped by a signal before there was anything to save'
+    return code, reason
+
+
+def write(path: str, text: str) -> None:
+    """Writes a small file whole or not at all."""
+    with open(path + '.tmp', 'w', encoding='utf-8') as f:
+        f.write(text)
+    os.replace(path + '.tmp', path)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(prog='python -m common.result', description=__doc__.split('\n')[0])
+    parser.add_argument('command', choices=['begin', 'finish'])
+    for name in ('--folder', '--log-name', '--case'):
+        parser.add_argument(name, required=True)
+    parser.add_argument('--network', default='unknown')
+    parser.add_argument('--ranks', type=int, default=1)
+    parser.add_argument('--code', type=int, default=0, help='exit status of the trainer')
+    parser.add_argument('--seconds', type=int, default=0, help='since the script began')
+    args = parser.parse_args(argv)
+    try:
+        if args.command == 'begin':
+            begin(args.folder, args.log_name, args.case)
+            return 0
+        return finish(args.folder, args.log_name, args.network, args.case, args.ranks, args.code, args.seconds)
+    except OSError as e:
+        choose = f'the output folder {args.folder} cannot be used ({e}); choose another with --output_dir'
+        print(f'{ERROR_MARK} {choose}', file=sys.stderr)
+        return args.code or 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Batches on the device: copied, normalised, erased and mixed there, while the step before still runs.
+
+What is random about a batch is a function of (seed, epoch, step, rank).
+"""
+
+import time
+from typing import Any, Callable, Iterator, Optional, Set, Tuple
+
+import torch
+from timm.data.random_erasing import RandomErasing
+
+from common.data import WAY_OUT, Batch, derive_seed, seed_host
+from common.errors import UserError
+from common.legacy import DeviceMixup
+
+
+def mixup_of(args: Any) -> Optional[DeviceMixup]:
+    """-> mixup and cutmix as the options say; None where both are off."""
+    if not (args.mixup > 0 or args.cutmix > 0 or args.cutmix_minmax) or args.no_aug:
+        return None
+    if args.batch_size % 2:
+        raise UserError(
+            f'--batch-size {args.batch_size} is odd, and mixup pairs images; give an even one, or --mixup 0 --cutmix 0'
+        )
+    return DeviceMixup(
+        mixup_alpha=args.mixup,
+        cutmix_alpha=args.cutmix,
+        cutmix_minmax=args.cutmix_minmax,
+        prob=args.mixup_prob,
+        switch_prob=args.mixup_switch_prob,
+        mode=args.mixup_mode,
+        label_smoothing=args.smoothing,
+        num_classes=args.num_classes,
+    )
+
+
+class EvalTransform:
+    """Batch on the host (uint8) -> (images, targets) on the device; images are normalised float32 (N, 3, H, W)."""
+
+    def __init__(self, args: Any, accelerator: Any):
+        self.accelerator, self.channels_last = accelerator, args.channels_last
+        mean, std = (torch.tensor(v, device=accelerator.device).mul(255) for v in (args.mean, args.std))
+        self.mean, self.std = mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
+
+    def __call__(self, batch: Batch) -> Tuple[torch.Tensor, torch.Tensor]:
+        device = self.accelerator.device
+        images = batch.images.to(device, non_blocking=True)
+        targets = batch.targets.to(device, self.accelerator.targets_dtype, non_blocking=True)
+        images = images.float().sub_(self.mean).div_(self.std)
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images, targets
+
+
+class TrainTransform(EvalTransform):
+    """Also erases and mixes; with mixup, targets are (N, num_classes). Call `begin` before each epoch."""
+
+    def __init__(self, args: Any, accelerator: Any, ranks: Any):
+        super().__init__(args, accelerator)
+        self.erase = None
+        if args.reprob > 0 and not args.no_aug:
+            self.erase = RandomErasing(args.reprob, mode=args.remode, max_count=args.recount, device=accelerator.device)
+        self.mixup, self.mixup_off_epoch = mixup_of(args), args.mixup_off_epoch
+        self.seed, self.rank = args.seed, ranks.rank
+
+    def begin(self, epoch: int, step: int) -> None:
+        self.epoch, self.step = epoch, step
+        if self.mixup is not None and self.mixup_off_epoch:
+            self.mixup.mixup_enabled = epoch < self.mixup_off_epoch
+
+    def __call__(self, batch: Batch) -> Tuple[torch.Tensor, torch.Tensor]:
+        images, targets = super().__call__(batch)
+        number = derive_seed('batch', self.seed, self.epoch, self.step, self.rank)
+        seed_host(number)
+        self.accelerator.seed(number)
+        self.step += 1
+        if self.erase is not None:
+            images = self.erase(images)
+        if self.mixup is not None:
+            images, targets = self.mixup(images, targets)
+        return images, targets
+
+
+class PrefetchLoader:
+    """Iterates the transformed batches of a DataLoader on the device.
+
+    limit: how many images may be unreadable; more end the iteration with UserError. say(text): is told each of them once.
+    """
+
+    def __init__(self, loader: Any, transform: EvalTransform, accelerator: Any, limit: int, say: Callable[[str], None]):
+        self.loader, self.transform, self.accelerator, self.limit, self.say = loader, transform, accelerator, limit, say
+        self.waited, self.bad = 0.0, set()  # type: float, Set[str]
+
+    def __len__(self) -> int:
+        return len(self.loader.batch_sampler)
+
+    def __iter__(self) -> Iterator[Tuple[torch.Tensor, torch.Tensor]]:
+        return iter(self.accelerator.prefetch(self._timed(), self.transform))
+
+    def begin(self, epoch: int, first_step: int) -> None:
+        """Of a training: chooses the epoch, and the step at which the next iteration begins."""
+        self.loader.batch_sampler.begin(epoch, first_step)
+        self.transform.begin(epoch, first_step)
+
+    def take_waited(self) -> float:
+        """-> seconds spent waiting for the workers since the last call."""
+        waited, self.waited = self.waited, 0.0
+        return waited
+
+    def close(self) -> None:
+        """Ends the workers. (Garbage collection would close their queues first, and then wait 5 s for each worker.)"""
+        self.loader = None
+
+    def _timed(self) -> Iterator[Batch]:
+        source = iter(self.loader)
+        while True:
+            start = time.perf_counter()
+            batch = next(source, None)
+            self.waited += time.perf_counter() - start
+            if batch is None:
+                return
+            for reason in batch.bad:
+                self._note(reason)
+            if len(batch.images):
+                yield batch
+
+    def _note(self, reason: str) -> None:
+        if reason in self.bad:
+            return
+        self.bad.add(reason)
+        if self.limit == 0:
+            raise UserError(reason)
+        if len(self.bad) > self.limit:
+            raise UserError(
+                f'more than {self.limit} images cannot be read (--skip-bad-images {self.limit}), the last: {reason}'
+            )
+        self.say(f'{reason[: -len(WAY_OUT)]}; skipped, {len(self.bad)} of at most {self.limit}')

@@ -1,0 +1,110 @@
+"""Writes the record of a training while it goes on: lines on stdout, events in metrics.jsonl, TensorBoard."""
+
+import datetime
+import json
+import math
+import os
+import platform
+import sys
+import time
+from typing import Any, Dict, Optional
+
+from common import messages
+from common.errors import UserError
+from common.progress import Progress
+
+DRAWN = ('loss', 'fps', 'step_ms', 'data_wait', 'lr', 'acc1', 'acc5')  # the fields of events that TensorBoard shows
+
+
+class RunLogger:
+    """Lines on stdout and events in <folder>/metrics.jsonl, both by the primary rank alone; the other ranks are silent.
+
+    progress: the bar that is cleared before a line is printed.
+    tensorboard: write the numbers of the events to <folder>/tensorboard too.
+    """
+
+    def __init__(self, folder: str, primary: bool, progress: Optional[Progress] = None, tensorboard: bool = False):
+        self.primary = primary
+        self.progress = progress
+        self.file = self.writer = None
+        if primary:
+            self.file = open(os.path.join(folder, 'metrics.jsonl'), 'a', encoding='utf-8')
+            self.writer = summary_writer(os.path.join(folder, 'tensorboard')) if tensorboard else None
+
+    def say(self, text: str, any_rank: bool = False) -> None:
+        """Prints a line if this is the primary rank; with any_rank, on every rank that calls."""
+        if self.primary or any_rank:
+            if self.progress is not None:
+                self.progress.clear()
+            print(text, flush=True)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Appends one JSON object as one line, and flushes it, so that a killed process leaves whole events."""
+        if self.primary:
+            record = {'event': kind, 'time': round(time.time(), 3)}
+            record.update(fields)
+            self.file.write(json.dumps(plain(record)) + '\n')
+            self.file.flush()
+
+    def train(self, **fields: Any) -> None:
+        """Fields: epoch, step, steps, loss, fps, step_ms, data_wait (0..1), lr, eta (seconds)."""
+        self.event('train', **fields)
+        self._draw('train', fields, fields['epoch'] * fields['steps'] + fields['step'])
+        shown = dict(
+            fields,
+            percent=100.0 * fields['step'] / fields['steps'],
+            data_percent=100 * fields['data_wait'],
+            eta=datetime.timedelta(seconds=fields['eta']),
+        )
+        self.say(messages.TRAIN_LINE.format(**shown))
+
+    def evaluation(self, note: str = '', **fields: Any) -> None:
+        """Fields: epoch, weights ('model' or 'ema'), acc1, acc5 (percent), loss, images, seconds, and the best's."""
+        self.event('eval', **fields)
+        group = 'eval' if fields['weights'] == 'model' else f'eval_{fields["weights"]}'
+        self._draw(group, fields, fields['epoch'] or 0)
+        self.say(messages.EVAL_LINE.format(note=note, **fields))
+
+    def _draw(self, group: str, fields: Dict[str, Any], place: int) -> None:
+        """Writes numbers for TensorBoard at `place`, a count of steps (train) or an epoch (eval)."""
+        if self.writer is None:
+            return
+        for name in DRAWN:
+            if fields.get(name) is not None:
+                self.writer.add_scalar(f'{group}/{name}', fields[name], place)
+        self.writer.flush()
+
+
+def summary_writer(folder: str) -> Any:
+    """-> TensorBoard's SummaryWriter. UserError where the package, which is no requirement, is missing."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as e:
+        raise UserError(
+            f'--tensorboard needs the package tensorboard, which cannot be imported ({e}): pip install tensorboard'
+        ) from e
+    return SummaryWriter(folder)
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON can hold it: NaN and infinity become None, tuples and sets lists, other objects text."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def environment(accelerator: Any) -> Dict[str, Any]:
+    """Versions and machine, for result.json. accelerator: `name` of the device, `packages` whose versions matter."""
+    modules = {name: sys.modules.get(name) for name in accelerator.packages}
+    return {
+        'python': platform.python_version(),
+        'platform': platform.platform(),
+        'host': platform.node(),
+        'cores': os.cpu_count(),
+        'device': accelerator.name,
+        'versions': {name: str(getattr(m, '__version__', 'unknown')) for name, m in modules.items() if m is not None},
+    }

@@ -1,0 +1,143 @@
+"""The parts of a training, each made from the options: model, loaders, loss, optimizer. trainer.py puts them together."""
+
+import contextlib
+import os
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+import torch
+from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.optim import create_optimizer
+from timm.utils import ModelEmaV2
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from common import checkpoint, compat, data, npu_patches
+from common.device_data import EvalTransform, PrefetchLoader, TrainTransform, mixup_of
+from common.errors import UserError
+
+Say = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def blame(option: str) -> Iterator[None]:
+    """Makes what timm cannot use of an option's value a sentence with the option's name."""
+    try:
+        yield
+    except (ValueError, TypeError, AssertionError, AttributeError, KeyError, RuntimeError) as e:
+        what = f'{type(e).__name__}: {e}'
+        raise UserError(f'{option}: timm cannot use it ({what}); its documentation lists the names it knows') from e
+
+
+# ---- the model
+
+
+def model(args: Any, hooks: Any, accelerator: Any, ranks: Any, classes: List[str], loaded: Any, say: Say) -> nn.Module:
+    """-> the model on the device, patched for it, with the weights of the checkpoint where there is one."""
+    wanted = {'num_classes': args.num_classes, 'img_size': args.img_size, 'drop_path': args.drop_path}
+    wanted.update({'drop_rate': args.drop} if args.drop else {})
+    wanted.update(hooks.model_options(args))
+    try:
+        made = hooks.create_model(args.model, **wanted)
+    except ValueError as e:
+        raise UserError(f'--model: {e}') from e
+    if loaded is not None:
+        load_weights(made, loaded, args, hooks, classes, say)
+    patch(made, args, hooks, accelerator, say)
+    if args.sync_bn and accelerator.kind == 'cpu':
+        raise UserError('--sync-bn: torch has it for accelerators only; leave it out on a CPU')
+    if args.sync_bn and ranks.world > 1:
+        made = nn.SyncBatchNorm.convert_sync_batchnorm(made)
+    made = made.to(accelerator.device)
+    return made.to(memory_format=torch.channels_last) if args.channels_last else made
+
+
+def load_weights(made: nn.Module, loaded: Dict[str, Any], args: Any, hooks: Any, classes: List[str], say: Say) -> None:
+    """With --resume all weights must fit; with --finetune the head may differ, and is then initialised."""
+    path, saved = args.resume or args.finetune, loaded.get('classes')
+    if args.resume and saved and list(saved) != classes:
+        raise UserError(
+            f'checkpoint {path} was trained on {len(saved)} classes ({saved[0]}, ...) and {args.data_path} has {len(classes)} '
+            f'({classes[0]}, ...); take the data set of the training, or --finetune'
+        )
+    try:
+        state, changes = hooks.fit_weights(checkpoint.weights(loaded, path, args.use_ema), made)
+    except ValueError as e:
+        raise UserError(f'checkpoint {path}: {e}') from e
+    fresh = checkpoint.load_weights(made, state, path, args.model, loaded.get('arch'), new_head=bool(args.finetune))
+    changes = [*changes, 'averaged weights'] if args.use_ema else changes
+    changes = [*changes, f'made anew: {", ".join(fresh)}'] if fresh else changes
+    say('; '.join([f'Weights from {path}', *changes]))
+
+
+def patch(made: nn.Module, args: Any, hooks: Any, accelerator: Any, say: Say) -> None:
+    """Changes the model for the device as --npu-patch says."""
+    wanted = npu_patches.chosen(hooks.patches, args.npu_patch)
+    if accelerator.patched:
+        for line in npu_patches.apply(wanted, made, accelerator):
+            say(f'Patch {line}')
+    elif args.given('npu_patch'):
+        say(f'--npu-patch {args.npu_patch}: nothing is patched, this run is on {accelerator.kind}.')
+
+
+def network(args: Any, made: nn.Module, accelerator: Any, ranks: Any) -> nn.Module:
+    """-> what is trained: the model, compiled and distributed as asked. Its weights are the model's."""
+    net = made
+    if args.compile:
+        net = compat.compiled(net)
+        if net is None:
+            raise UserError(f'--compile needs torch 2.0 or newer, and this is {torch.__version__}; leave it out')
+    if ranks.world > 1:
+        net = DistributedDataParallel(net, device_ids=accelerator.ddp_devices)
+    return net
+
+
+def average(args: Any, made: nn.Module) -> Optional[ModelEmaV2]:
+    return ModelEmaV2(made, decay=args.model_ema_decay) if args.model_ema else None
+
+
+# ---- the data
+
+
+def val_loader(args: Any, accelerator: Any, ranks: Any, say: Say) -> PrefetchLoader:
+    dataset = data.Images(os.path.join(args.data_path, 'val'), data.transform_of(args, training=False))
+    sampler = data.EvalBatchSampler(len(dataset), args.validation_batch_size, ranks, args.eval_steps)
+    loader = data.make_loader(dataset, sampler, args, accelerator)
+    return PrefetchLoader(loader, EvalTransform(args, accelerator), accelerator, args.skip_bad_images, say)
+
+
+def train_loader(args: Any, accelerator: Any, ranks: Any, say: Say) -> PrefetchLoader:
+    with blame(f'--aa {args.aa}'):
+        transform = data.transform_of(args, training=True)
+    folder = os.path.join(args.data_path, 'train')
+    dataset = data.Images(folder, transform, args.seed, replace=args.skip_bad_images > 0)
+    repeats = 3 if args.repeated_aug and ranks.world > 1 else 1
+    sampler = data.TrainBatchSampler(len(dataset), args.batch_size, ranks, args.seed, args.max_steps, repeats)
+    loader = data.make_loader(dataset, sampler, args, accelerator)
+    return PrefetchLoader(loader, TrainTransform(args, accelerator, ranks), accelerator, args.skip_bad_images, say)
+
+
+# ---- the training
+
+
+def criterion(args: Any) -> nn.Module:
+    if mixup_of(args) is not None:
+        return SoftTargetCrossEntropy()
+    return LabelSmoothingCrossEntropy(args.smoothing) if args.smoothing else nn.CrossEntropyLoss()
+
+
+def optimizer(args: Any, made: nn.Module, accelerator: Any) -> Any:
+    with blame(f'--opt {args.opt}'):
+        plain = create_optimizer(args, made)
+    return accelerator.fused_optimizer(plain) if args.fused_optimizer else plain
+
+
+def resume_optimizer(made: Any, loaded: Dict[str, Any], args: Any) -> None:
+    """Takes over the moments; the learning rates are the schedule's."""
+    saved = loaded['args']['opt']
+    if saved != args.opt:
+        raise UserError(
+            f'checkpoint {args.resume} was trained with --opt {saved} and cannot go on with --opt {args.opt}; give the same, or '
+            'begin a training with --finetune'
+        )
+    with blame(f'--resume {args.resume} (its optimizer)'):
+        made.load_state_dict(loaded['optimizer'])

@@ -1,0 +1,42 @@
+"""The lines that a training prints, as templates: the trainer fills them in, logs/forms.py reads them back.
+
+Public tools look for `FPS:`, `Loss:` and `* Acc@1 n Acc@5 n` in them, and for the three lines of the final result.
+"""
+
+from typing import Optional, Union
+
+RUN_LINE = (
+    '{case}: {model}, {parameters:.2f} M parameters, {classes:d} classes, {img_size:d} pixels; '
+    '{ranks:d} x {device_kind} ({device}); {precision}.'
+)
+SIZES_LINE = (
+    '{train_size:d} training images, {steps:d} steps of {global_batch:d} images an epoch, {epochs:d} epochs, '
+    'lr {lr:.3g}, {workers:d} workers a rank.'
+)
+RESUMED_LINE = 'Resumed from {resume} at epoch {epoch:d}, step {step:d}.'
+TRAIN_LINE = (
+    'Train: {epoch:d} [{step:>4d}/{steps:d} ({percent:>3.0f}%)]  Loss: {loss:.4f}  FPS: {fps:.2f}  '
+    'Step: {step_ms:.1f} ms  Data: {data_percent:.1f}%  LR: {lr:.3e}  ETA: {eta}'
+)
+EVAL_LINE = ' * Acc@1 {acc1:.3f} Acc@5 {acc5:.3f} Loss: {loss:.4f}  ({images:d} images, {seconds:.1f} s{note})'
+THROUGHPUT_LINE = (
+    'FPS: {fps:.2f} over {steps:d} steps after {warmup_steps:d} of warm-up; step {step_ms:.1f} ms, '
+    'p50 {step_ms_p50:.1f}, p95 {step_ms_p95:.1f}; {data_percent:.1f}% waiting for data; '
+    'peak memory {peak_memory_mb:.0f} MB'
+)
+NO_THROUGHPUT_LINE = 'FPS: N/A ({fps_reason})'
+FINAL_RULE = '------------------ Final result ------------------'
+FINAL_LINES = (  # label, key of the summary
+    ('Final Performance images/sec', 'ActualFPS'),
+    ('Final Train Accuracy', 'TrainAccuracy'),
+    ('E2E Training Duration sec', 'E2ETrainingTime'),
+)
+MISSING = 'N/A'
+ERROR_MARK = '[Error]'
+
+
+def show(value: Union[None, int, float, str], digits: Optional[int] = None) -> str:
+    """A value as the summaries write it: without a unit, with `digits` decimals where given; None as N/A."""
+    if value is None:
+        return MISSING
+    return str(value) if digits is None else f'{value:.{digits}f}'

@@ -1,0 +1,204 @@
+"""The device layer as far as a CPU shows it; test_npu.py has the simulated NPU."""
+
+import contextlib
+import json
+import warnings
+
+import pytest
+import torch
+from timm.optim import create_optimizer_v2
+
+from common import accelerator, npu_patches, precision, profiling
+from common.errors import UserError
+
+CPU = accelerator.Accelerator()
+
+
+def test_fused_optimizer_is_fused_and_does_the_same():
+    """The groups with their own rates and decays are taken over; three steps give the plain optimizer's weights."""
+    weights = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU(), torch.nn.Linear(8, 2))
+        optimizer = create_optimizer_v2(model, 'adamw', lr=0.01, weight_decay=0.3)
+        optimizer.param_groups[0]['lr'] = 0.1
+        if fused:
+            plain, optimizer = optimizer, CPU.fused_optimizer(optimizer)
+            assert [g['fused'] for g in optimizer.param_groups] == [True, True]
+            for name in ('lr', 'weight_decay', 'betas', 'params'):
+                pairs = [(a[name], b[name]) for a, b in zip(plain.param_groups, optimizer.param_groups)]
+                assert all(a is b or a == b for a, b in pairs)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(4, 8)).square().sum().backward()
+            optimizer.step()
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.allclose(*weights, atol=1e-6)
+    with pytest.raises(UserError, match='--fused-optimizer'):
+        CPU.fused_optimizer(torch.optim.RMSprop([torch.nn.Parameter(torch.zeros(1))]))
+
+
+@pytest.mark.parametrize('scale', [0.25, 0.7])
+def test_attention_takes_any_scale(scale):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 3, 5, 16).unbind(0)
+    function, name = CPU.attention()
+    assert name == 'scaled_dot_product_attention'
+    assert torch.allclose(function(q, k, v, scale), (scale * q @ k.transpose(-2, -1)).softmax(-1) @ v, atol=1e-6)
+
+
+def test_what_a_cpu_lacks_is_said():
+    CPU.short_float32(False)
+    with pytest.raises(UserError, match='--hf32'):
+        CPU.short_float32(True)
+
+
+def test_patches_are_chosen_by_name():
+    one, two = (npu_patches.Patch(name, None, 'why', exact=name == 'one') for name in ('one', 'two'))
+    assert npu_patches.chosen([one, two], 'all') == [one] and npu_patches.chosen([one, two], 'none') == []
+    assert npu_patches.chosen([one, two], 'two, one') == [two, one]
+    with pytest.raises(UserError, match="'three'.*one"):
+        npu_patches.chosen([one, two], 'one,three')
+
+
+@pytest.mark.parametrize('old', [False, True])
+def test_a_profile_holds_the_steps_that_were_asked_for(tmp_path, monkeypatch, old):
+    """By torch's profiler, and as torch before 1.9 has it; every step multiplies matrices once."""
+    if old:
+        monkeypatch.setattr(accelerator.Accelerator, 'profiler', lambda self: None)
+    said = []
+    profile = profiling.step_profile(CPU, 3, 2, str(tmp_path), said.append)
+    for _ in range(9):
+        torch.mm(torch.ones(4, 4), torch.ones(4, 4))
+        profile.step()
+    profile.stop()
+    trace = json.loads(next(tmp_path.glob('*.json')).read_text())
+    names = [event.get('name') for event in (trace['traceEvents'] if isinstance(trace, dict) else trace)]
+    assert names.count('aten::mm') == 3
+    assert len(said) == 1 and '4 to 6' in said[0] and str(tmp_path) in said[0]
+
+
+class Module:
+    """A stand-in for torch.cuda: two devices; notes what it is asked for."""
+
+    def __init__(self):
+        self.asked, self.current = [], 'main'
+
+    def __getattr__(self, name):
+        answers = {'device_count': 2, 'get_device_name': 'Card', 'max_memory_allocated': 5}
+        return lambda *words: self.asked.append((name, *words)) or answers.get(name)
+
+    def current_stream(self):
+        return self.Stream(self.current)
+
+    @contextlib.contextmanager
+    def stream(self, stream):
+        before, self.current = self.current, stream.name
+        yield
+        self.current = before
+
+    class Stream:
+        def __init__(self, name='side'):
+            self.name = name
+
+        def wait_stream(self, other):
+            assert (self.name, other.name) == ('main', 'side')
+
+    class Event:
+        def __init__(self, enable_timing=False):
+            assert enable_timing
+            self.at = None
+
+        def record(self):
+            self.at = 1000.0
+
+        def elapsed_time(self, other):
+            return other.at - self.at + 250.0  # milliseconds
+
+
+class Tensor:
+    """A part of a batch: where it was made and where it is used."""
+
+    def __init__(self, number, made):
+        self.number, self.made, self.used = number, made, None
+
+    def record_stream(self, stream):
+        self.used = stream.name
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    module = Module()
+    monkeypatch.setattr(accelerator.Cuda, 'load', staticmethod(lambda: module))
+    monkeypatch.setattr(torch.backends.cudnn, 'benchmark', False)
+    return accelerator.Cuda(1)
+
+
+def test_a_cuda_card_is_chosen_before_anything_else(cuda):
+    assert (cuda.device, cuda.ddp_devices, cuda.name) == (torch.device('cuda', 1), [1], 'Card')
+    assert [words for words in cuda.module.asked if words[0] == 'set_device'] == [('set_device', 'cuda:1')]
+    assert torch.backends.cudnn.benchmark and accelerator.Cuda.count() == 2
+    with pytest.raises(UserError, match='CUDA device 2.* 2.*CUDA_VISIBLE_DEVICES'):
+        accelerator.Cuda(2)
+
+
+def test_cuda_time_memory_and_seeds(cuda):
+    assert cuda.seconds(cuda.mark(), cuda.mark()) == 0.25
+    cuda.synchronize(), cuda.reset_peak_memory(), cuda.seed(7)
+    first = torch.rand(1)
+    cuda.seed(7)
+    assert torch.equal(torch.rand(1), first) and cuda.peak_memory() == 5
+    assert {('synchronize',), ('reset_peak_memory_stats',), ('manual_seed', 7)} <= set(cuda.module.asked)
+
+
+def test_cuda_prepares_the_next_batch_on_another_stream(cuda):
+    made, given = [], []
+
+    def transform(number):
+        made.append(number)
+        return [Tensor(number, cuda.module.current)]
+
+    for (tensor,) in cuda.prefetch(iter(range(3)), transform):
+        given.append(tensor)
+        assert len(made) == min(3, len(given) + 1)  # one more than is used
+    assert [tensor.number for tensor in given] == [0, 1, 2]
+    assert {(tensor.made, tensor.used) for tensor in given} == {('side', 'main')}
+
+
+def test_cuda_mixed_precision(cuda, monkeypatch):
+    for flags in (torch.backends.cuda.matmul, torch.backends.cudnn):
+        monkeypatch.setattr(flags, 'allow_tf32', False)
+    cuda.short_float32(None)
+    assert not torch.backends.cudnn.allow_tf32
+    cuda.short_float32(True)
+    assert torch.backends.cuda.matmul.allow_tf32 and torch.backends.cudnn.allow_tf32
+    with warnings.catch_warnings():  # torch warns that there is no such device
+        warnings.simplefilter('ignore')
+        context, scaler = cuda.autocast(torch.float16)(), cuda.grad_scaler(init_scale=4.0)
+    assert (context.device, scaler._init_scale) == ('cuda', 4.0)
+    assert cuda.pinning() == {'pin_memory': True}
+    assert torch.profiler.ProfilerActivity.CUDA in cuda.profiler()[1]
+
+
+class Scaler:
+    def __init__(self, **options):
+        self.did = [('init', options)]
+
+    def scale(self, loss):
+        return loss * 8
+
+    def __getattr__(self, name):
+        return lambda *words: self.did.append((name, *words))
+
+
+@pytest.mark.parametrize('loss_scale, options, fixed', [('dynamic', {}, None), (8, {'init_scale': 8.0}, 8.0)])
+def test_a_step_with_a_scaled_loss(monkeypatch, loss_scale, options, fixed):
+    """Gradients are unscaled before they are clipped; a number keeps the scale."""
+    monkeypatch.setattr(accelerator.Accelerator, 'grad_scaler', lambda self, **words: Scaler(**words))
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer, clipped = torch.optim.SGD([weight], lr=1.0), []
+    native = precision.Native(CPU, torch.float16, loss_scale)
+    native.step(weight.sum(), optimizer, lambda parameters: clipped.append(parameters[0].grad.item()))
+    did = native.scaler.did
+    assert did[0] == ('init', options) and clipped == [8.0]
+    assert did[1:] == [('unscale_', optimizer), ('step', optimizer), ('update', fixed)]

@@ -89,7 +89,8 @@ class PrefetchLoader:
 
     def __init__(self, loader: Any, transform: EvalTransform, accelerator: Any, limit: int, say: Callable[[str], None]):
         self.loader, self.transform, self.accelerator, self.limit, self.say = loader, transform, accelerator, limit, say
-        self.waited, self.bad = 0.0, set()  # type: float, Set[str]
+        self.waited = 0.0
+        self.bad: Set[str] = set()
 
     def __len__(self) -> int:
         return len(self.loader.batch_sampler)

@@ -7,7 +7,7 @@ windows. There is one window per epoch; their sums give the FPS of the training.
 """
 
 import time
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from common.progress import Progress
 
@@ -23,10 +23,10 @@ class StepClock:
         self.warmup_left = self.warmup_steps = warmup_steps
         self.steps = self.images = 0  # inside windows
         self.seconds = self.data_seconds = 0.0
-        self.step_seconds = []  # type: list
+        self.step_seconds: List[float] = []
         self.all_steps = self.all_images = 0  # warm-up included
         self.started = time.perf_counter()
-        self.opened = None  # type: Optional[float]
+        self.opened: Optional[float] = None
 
     def begin(self, words: str = '', steps: int = 0, done: int = 0) -> None:
         """Begins an epoch of `steps` steps, of which `done` are done; `words` name it on the progress bar."""
@@ -89,7 +89,7 @@ class StepClock:
         all_seconds = time.perf_counter() - self.started
         seconds, all_seconds, memory_mb = ranks.max([self.seconds, all_seconds, memory_mb], device)
         names = ('fps', 'fps_reason', 'fps_run', 'step_ms', 'step_ms_p50', 'step_ms_p95', 'data_wait')
-        found = dict.fromkeys(names)  # type: Dict[str, Any]
+        found: Dict[str, Any] = dict.fromkeys(names)
         found.update(steps=self.steps, images=int(images), seconds=seconds)
         found.update(warmup_steps=self.warmup_steps, peak_memory_mb=memory_mb)
         if all_images:

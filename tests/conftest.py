@@ -17,7 +17,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import helpers  # noqa: E402
+import helpers
 
 sys.path[:0] = [str(helpers.TOP), str(helpers.TOP / 'ci')]
 

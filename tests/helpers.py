@@ -1,8 +1,8 @@
-"""What the tests share: the folders, small real data, a folder's scripts run as a user runs them, and children that have torch already.
+"""What the tests share: folders, small real data, scripts run as by a user, and children that have torch already.
 
-A script is a process, and starts the processes that it starts for a user: `run`, `start`. Where no process is tested, `train` runs a
-folder's train.py, and `in_folder` a function of the test, in a child that is forked from one server process with torch, torchvision
-and timm imported (multiprocessing's forkserver), which saves five seconds of CPU each time.
+A script is a process, and starts the processes that it starts for a user: `run`, `start`. Where no process is tested,
+`train` runs a folder's train.py, and `in_folder` a function of the test, in a child that is forked from one server with
+torch, torchvision and timm imported (multiprocessing's forkserver), which saves five seconds of CPU each time.
 """
 
 import concurrent.futures
@@ -30,9 +30,8 @@ VAN = 'VAN-Classification_for_PyTorch'  # the folder of tests that need one, whi
 SMALL = ['--model', 'van_b0', '--img-size=32', '--device', 'cpu', '--workers', '0', '--print-freq', '2']
 
 CASES = {'full': 'acc', 'performance': 'perf', 'eval': 'eval', 'finetune': 'finetune'}
-SUMMARY_KEYS = (
-    'Network RankSize BatchSize DeviceType CaseName ActualFPS TrainingTime TrainAccuracy ActualLoss E2ETrainingTime'.split()
-)
+SUMMARY_KEYS = 'Network RankSize BatchSize DeviceType CaseName'.split()
+SUMMARY_KEYS += 'ActualFPS TrainingTime TrainAccuracy ActualLoss E2ETrainingTime'.split()
 NUMBER = re.compile(r'\d+(\.\d+)?$')
 
 
@@ -43,7 +42,10 @@ def describe(name):
 
 
 class Result:
-    """A script or train.py that has ended. code: exit status, None after a time-out; text: stdout and stderr; out: its output folder."""
+    """A script or train.py that has ended.
+
+    code: exit status, None after a time-out; text: stdout and stderr; out: its output folder.
+    """
 
     def __init__(self, code, text, seconds, out):
         self.code, self.text, self.seconds, self.out = code, text, seconds, Path(out)
@@ -73,7 +75,7 @@ class Result:
 
 
 def simulated():
-    """-> the environment in which --device npu is the simulated one of tests/npusim, which is built where that is still to do.
+    """-> the environment in which --device npu is the simulated one of tests/npusim, which is built if need be.
 
     Raises RuntimeError with the reason where it cannot be built.
     """
@@ -149,7 +151,7 @@ def make_digits(root, per_class=20):
 
 @functools.cache
 def server():
-    """-> multiprocessing's context whose processes are forked from one that has done the imports, and has one thread only."""
+    """-> the context whose processes are forked from one that has done the imports, and has one thread only."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(['torch', 'torch._dynamo', 'torchvision', 'timm', 'pytest'])
     with mock.patch.dict(os.environ, OMP_NUM_THREADS='1', OMP_WAIT_POLICY='PASSIVE'):
@@ -158,7 +160,7 @@ def server():
 
 
 def enter(folder, env):
-    """Makes this child a process that was started with this environment and begins in `folder`; the repository is not on its path."""
+    """Gives this child an environment and a working folder, first on its path; the repository is not on it."""
     os.environ.clear()
     os.environ.update(env)
     first = [str(folder), *filter(None, env.get('PYTHONPATH', '').split(os.pathsep))]
@@ -184,9 +186,10 @@ def train_here(folder, argv, env, said):
 
 
 def train(folder, *argv, out, ranks=1, timeout=120, **env):
-    """`python train.py ARGV --output-dir OUT` in a folder (name or path), without the imports; killed after timeout seconds. -> Result
+    """`python train.py ARGV --output-dir OUT` in a folder (name or path), without the imports. -> Result
 
     ranks: so many of them, each as torchrun would have started it; the exit status is the first one that is not 0.
+    After timeout seconds they are killed, with what they have started.
     """
     folder, begun, processes = (TOP / folder).resolve(), time.monotonic(), []
     out.mkdir(parents=True, exist_ok=True)
@@ -223,7 +226,7 @@ def wait(process, until):
 
 
 def in_folder(folder, function, *arguments, **env):
-    """Calls a function of a test's module in a child in which `common`, `train`, ... are those of a folder (name or path).
+    """Calls a function of a test in a child in which `common`, `train`, ... are those of a folder (name or path).
 
     -> what it returns; raises what it raises, with the child's traceback as the cause. Both are pickled.
     """
@@ -250,7 +253,7 @@ def train_main(folder_train, *argv):
 
 
 def explains(result, *words):
-    """Checks that a failure says why in one sentence, as its last line, which holds these words; and that there is no traceback."""
+    """Checks that a failure says why in one sentence with these words, as its last line, and without a traceback."""
     assert result.code, f'{result.code}\n{result.text}'
     last = result.lines[-1]
     assert last.startswith('[Error] ') and all(word in last for word in words), result.text

@@ -14,11 +14,20 @@ KNOWN = TOP / 'tests' / 'data' / 'operators'
 
 
 def recorded(data, model, out):
-    """In a child, in a folder: trains as the recipe says, in mixed precision; no step overflows, so that the optimizer has its turn."""
+    """In a child: trains as the recipe says, in mixed precision; no step overflows, so that the optimizer runs."""
     import torch_npu
 
     torch_npu._sim.record_ops()
-    sys.argv = ['train.py', str(data), '--device=npu', '--model', model, '--img-size=32', '--batch-size=4', '--epochs=1']
+    sys.argv = [
+        'train.py',
+        str(data),
+        '--device=npu',
+        '--model',
+        model,
+        '--img-size=32',
+        '--batch-size=4',
+        '--epochs=1',
+    ]
     sys.argv += ['--max-steps=2', '--eval-steps=1', '--loss-scale=128', '--workers=0', f'--output-dir={out}']
     try:
         runpy.run_path('train.py', run_name='__main__')

@@ -330,7 +330,7 @@ def on_command_line(parser: Parser, argv: Optional[Sequence[str]]) -> Set[str]:
     """-> the options that argv names: those that parsing sets although they have a value already."""
     untouched = object()
     dests = {action.dest for action in parser._actions if action.option_strings}
-    probe = argparse.Namespace(**{dest: untouched for dest in dests})
+    probe = argparse.Namespace(**dict.fromkeys(dests, untouched))
     parser.parse_known_args(argv, probe)
     return {dest for dest in dests if getattr(probe, dest) is not untouched}
 
@@ -353,9 +353,8 @@ def settle_checkpoint(args: Args) -> None:
         if not given:
             raise UserError(f'--case {args.case} needs a checkpoint: add --{only}=FILE')
         args.take({'resume': None, 'finetune': None, only: given}, 'command line')
-    if (
-        str(args.finetune).lower() in ('yes', 'true', '1') and args.resume
-    ):  # the ModelZoo's "--finetune yes --resume FILE"
+    # the ModelZoo's "--finetune yes --resume FILE"
+    if args.resume and str(args.finetune).lower() in ('yes', 'true', '1'):
         args.take({'finetune': args.resume, 'resume': None}, 'command line')
     if args.resume and args.finetune:
         raise UserError('--resume continues a training and --finetune begins one; give one of them')
@@ -380,13 +379,7 @@ def settle_learning(args: Args) -> None:
 # ---- filling in the rest
 
 
-def resolve(
-    args: Args,
-    saved: Optional[Mapping[str, Any]] = None,
-    classes: Optional[Sequence[str]] = None,
-    device: Any = None,
-    ranks: Any = None,
-) -> Args:
+def resolve(args: Args, saved: Any = None, classes: Any = None, device: Any = None, ranks: Any = None) -> Args:
     """Gives every option its last value and makes args read-only. -> args
 
     saved: the checkpoint, where one is read. classes: names of the classes in the data. device: the Accelerator. ranks: the Ranks.
@@ -436,6 +429,7 @@ def from_machine(args: Args, device: Any, ranks: Any) -> None:
         images = max(2, min(CPU_PERFORMANCE['batch_size'], CPU_PERFORMANCE_IMAGES // ranks.world))
         small = {**CPU_PERFORMANCE, 'batch_size': images}
         args.take({name: value for name, value in sorted(small.items()) if not args.given(name)}, 'machine')
+        args.notes.append('On a CPU a performance run takes these small sizes, unless the command line gives others.')
     if args.validation_batch_size is None:
         args.take({'validation_batch_size': args.batch_size}, 'other options')
     if args.lr is None or args.lr_scaled:

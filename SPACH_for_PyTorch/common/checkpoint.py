@@ -33,7 +33,7 @@ class CheckpointFolder:
 
     def __init__(self, folder: str, say: Callable[[str], None]):
         self.folder, self.say = folder, say
-        self.ours = set()  # type: Set[str]
+        self.ours: Set[str] = set()
 
     def path(self, name: str) -> str:
         return os.path.abspath(os.path.join(self.folder, name))

@@ -35,7 +35,7 @@ MISSING = 'N/A'
 ERROR_MARK = '[Error]'
 
 
-def show(value: Union[None, int, float, str], digits: Optional[int] = None) -> str:
+def show(value: Union[int, float, str, None], digits: Optional[int] = None) -> str:
     """A value as the summaries write it: without a unit, with `digits` decimals where given; None as N/A."""
     if value is None:
         return MISSING

@@ -12,6 +12,7 @@ import os
 import runpy
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,8 +31,11 @@ def main(argv: Sequence[str]) -> int:
     from common import accelerator, cli  # noqa: F401  (loads what every rank needs)
 
     args = parse(argv)
+    if args.nnodes == 1:  # several machines must agree on the port, one machine may take any
+        args.master_port = free_port(args.master_port)
     method = 'fork' if accelerator.can_fork() else 'spawn'
-    ranks, told = [], []  # type: List[Any], List[int]
+    ranks: List[Any] = []
+    told: List[int] = []
 
     def tell(signum: int, frame: Any = None) -> None:
         told.append(signum)
@@ -68,6 +72,18 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('script')
     parser.add_argument('arguments', nargs=argparse.REMAINDER)
     return parser.parse_args(argv)
+
+
+def free_port(wanted: int) -> int:
+    """-> the port if nobody uses it, else another one; any one for 0"""
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(('', wanted))
+        except OSError:
+            s.bind(('', 0))
+            print(f'Port {wanted} is in use; port {s.getsockname()[1]} is taken instead.', flush=True)
+        return s.getsockname()[1]
 
 
 def train(args: argparse.Namespace, local: int) -> None:

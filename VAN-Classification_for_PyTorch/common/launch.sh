@@ -102,26 +102,10 @@ if [[ ${etp_running_flag:-} != true ]]; then
 fi
 need_torch
 
-free_port() { "$python" -c 'import socket, sys
-def port(number):
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind(("", number))
-        return s.getsockname()[1]
-try:
-    print(port(int(sys.argv[1])))
-except OSError:
-    print(port(0))' "$1"; }
-
 command=("$python" -u)
 if ((world > 1)); then
-    port=${MASTER_PORT:-$((nnodes > 1 ? 29500 : 0))}
+    port=${MASTER_PORT:-$((nnodes > 1 ? 29500 : 0))}      # 0: any free one
     [[ $port =~ ^[0-9]+$ && $port -lt 65536 ]] || fail "MASTER_PORT is '$port'; it must be a number below 65536"
-    if ((nnodes == 1)); then     # several machines must agree on the port, one machine may take any
-        free=$(free_port "$port")
-        [[ $free == "$port" || $port == 0 ]] || echo "Port $port is in use; port $free is taken instead."
-        port=$free
-    fi
     command+=("$folder/common/launcher.py" "--nproc_per_node=$nproc" "--nnodes=$nnodes" "--node_rank=$node_rank"
               "--master_addr=${MASTER_ADDR:-127.0.0.1}" "--master_port=$port")
     if [[ $bind == yes ]]; then command+=(--bind); fi

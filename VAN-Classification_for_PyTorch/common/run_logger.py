@@ -28,7 +28,7 @@ class RunLogger:
         self.progress = progress
         self.file = self.writer = None
         if primary:
-            self.file = open(os.path.join(folder, 'metrics.jsonl'), 'a', encoding='utf-8')
+            self.file = open(os.path.join(folder, 'metrics.jsonl'), 'a', encoding='utf-8')  # noqa: SIM115 open to the end
             self.writer = summary_writer(os.path.join(folder, 'tensorboard')) if tensorboard else None
 
     def say(self, text: str, any_rank: bool = False) -> None:

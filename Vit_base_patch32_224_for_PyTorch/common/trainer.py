@@ -62,8 +62,8 @@ class Trainer:
         self.model = build.model(args, hooks, accelerator, ranks, classes, loaded, self.log.say)
         self.train_loader = self.ema = None
         self.epoch = self.step = 0  # where to go on
-        self.accuracies = []  # type: List[float]  # of the epochs so far
-        self.best_acc1, self.best_epoch = None, None  # type: Optional[float], Optional[int]
+        self.accuracies: List[float] = []  # of the epochs so far
+        self.best_acc1 = self.best_epoch = None
         say_alone = partial(self.log.say, any_rank=True)  # for what one rank alone knows
         self.evaluator = Evaluator(args, accelerator, ranks, self.stop, say_alone)
         if args.case != 'eval':

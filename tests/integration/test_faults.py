@@ -1,4 +1,4 @@
-"""What a user can do wrong: one sentence that names the thing, the value and the way out, and no success left behind."""
+"""What a user can do wrong: a sentence names the thing, the value and the way out, and no success is left behind."""
 
 import contextlib
 import io
@@ -7,9 +7,9 @@ import shutil
 import socket
 
 import pytest
-from helpers import SMALL, VAN, explains, fails, run, train
 
 from common import log_parser
+from helpers import SMALL, VAN, explains, fails, run, train
 
 TRAIN = [*SMALL, '--batch-size', '8', '--epochs', '2', '--max-steps', '2']
 
@@ -92,9 +92,9 @@ def test_mistakes(data, tmp_path, damage, arguments, words):
 
 
 def test_a_script_makes_a_failed_run_of_it(folder, data, tmp_path):
-    """The summary, the exit status, the last line, and what a CI is told that asks the folder afterwards; eight ranks say it once."""
+    """Summary, exit status, last line, and the check of a CI afterwards; eight ranks say it once."""
     lose_class_in_val(data)
-    for script, ranks in (('train_full_1p.sh', 1), ('train_full_8p.sh', 8)):
+    for script, _ranks in (('train_full_1p.sh', 1), ('train_full_8p.sh', 8)):
         result = run(folder / 'test' / script, '--data_path', data, *TRAIN, out=tmp_path / script)
         fails(result, 'val lacks the class 7')
         assert sum('[Error]' in line for line in result.lines) == 2, (

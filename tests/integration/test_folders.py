@@ -1,10 +1,11 @@
-"""Each folder: upstream's checkpoints, and the same mistakes as in test_faults.py; and what SPACH and ViT have beyond that."""
+"""Each folder: upstream's checkpoints, and the mistakes of test_faults.py; and what SPACH and ViT have beyond that."""
 
 import argparse
 import shutil
 
 import pytest
 import torch
+
 from helpers import FOLDERS, TOP, describe, explains, in_folder, run, train
 
 SPACH, VIT = 'SPACH_for_PyTorch', 'Vit_base_patch32_224_for_PyTorch'
@@ -73,7 +74,7 @@ def test_mistakes(case, few_digits, data, tmp_path):
         ([few_digits, '--model=resnet50', *ARGUMENTS], ["'resnet50'", case.model[:6]]),
         ([few_digits, *small, '--batch-size=1000'], ['larger than the training set']),
         ([few_digits, *evaluate, half, *small], ['cut.pth', 'cut short']),
-        ([few_digits, *evaluate, case.checkpoint, '--model', case.other_model, *ARGUMENTS], [case.other_model, '--model']),
+        ([few_digits, *evaluate, case.checkpoint, *ARGUMENTS, '--model', case.other_model], [case.other_model]),
     ]):  # fmt: skip
         explains(train(case.name, *arguments, out=tmp_path / str(number)), *words)
 
@@ -85,11 +86,23 @@ def test_a_script_without_data_path(case):
 
 def test_spach_averages_weights(few_digits, tmp_path):
     """The average is updated, evaluated and saved."""
-    words = ['--model', describe(SPACH)['model'], *ARGUMENTS, '--epochs=2', '--lr=1', '--model-ema-decay=.5', '--print-freq=1']
+    words = [
+        '--model',
+        describe(SPACH)['model'],
+        *ARGUMENTS,
+        '--epochs=2',
+        '--lr=1',
+        '--model-ema-decay=.5',
+        '--print-freq=1',
+    ]
     result = train(SPACH, few_digits, *words, out=tmp_path)
     assert [event['weights'] for event in result.events('eval')] == ['model', 'ema'] * 2, result.text
     saved = result.checkpoint()
-    gaps = [(saved['state_dict_ema'][k] - v).abs().max().item() for k, v in saved['state_dict'].items() if v.is_floating_point()]
+    gaps = [
+        (saved['state_dict_ema'][k] - v).abs().max().item()
+        for k, v in saved['state_dict'].items()
+        if v.is_floating_point()
+    ]
     assert 0 < max(gaps) < 1
 
 
@@ -106,6 +119,7 @@ def test_spach_keeps_its_names_in_the_summary(few_digits, tmp_path):
 def write_vit_weights(folder):
     """In a child: weights of another image size and number of classes, as a bare .pth and as .safetensors."""
     from safetensors.torch import save_file
+
     from train import create_model
 
     state = create_model('vit_tiny_patch16_224', num_classes=21, img_size=64).state_dict()
@@ -127,7 +141,15 @@ def test_vit_takes_weights_of_another_size_and_format(few_digits, tmp_path):
 
 def test_vit_starts_its_own_processes(few_digits, tmp_path):
     """train.py DIR --multiprocessing-distributed, without a script; --batch-size counts all processes' images."""
-    words = ['--multiprocessing-distributed', '--dist-backend', 'gloo', '--model', 'vit_tiny_patch16_224', *ARGUMENTS, *ONE_EPOCH]
+    words = [
+        '--multiprocessing-distributed',
+        '--dist-backend',
+        'gloo',
+        '--model',
+        'vit_tiny_patch16_224',
+        *ARGUMENTS,
+        *ONE_EPOCH,
+    ]
     result = train(VIT, few_digits, *words, out=tmp_path, NPROC_PER_NODE='2')
     assert result.code == 0, result.text
     run = result.events('run')[0]

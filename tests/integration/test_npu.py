@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+
 from helpers import FOLDERS, SMALL, VAN, describe, explains, in_folder, run, train
 from operators import KNOWN, operators
 
@@ -15,7 +16,15 @@ NPU = [word for word in SMALL if word not in ('--device', 'cpu')] + ['--device=n
 @pytest.mark.parametrize('name', FOLDERS)
 def test_cpu_and_npu_learn_alike(name, npusim, few_digits, tmp_path):
     """20 steps of the recipe's augmentation, mixing and stochastic depth in float32: the same losses within 1e-5."""
-    words = ['--model', describe(name)['model'], '--img-size=32', '--batch-size=8', '--no-amp', '--epochs=1', '--max-steps=20']
+    words = [
+        '--model',
+        describe(name)['model'],
+        '--img-size=32',
+        '--batch-size=8',
+        '--no-amp',
+        '--epochs=1',
+        '--max-steps=20',
+    ]
     words += ['--workers=0', '--print-freq=1', '--eval-steps=1', '--lr=1e-3']
     curves = []
     for device in ('cpu', 'npu'):
@@ -27,11 +36,10 @@ def test_cpu_and_npu_learn_alike(name, npusim, few_digits, tmp_path):
 
 
 def patched(name, device):
-    """In a child: a model without a patch, and with each alone. -> {patch: (what it says, gap of the logits, of the gradients)}"""
+    """In a child: a model without and with each patch. -> {patch: (its line, gap of logits, of gradients)}"""
+    from common import accelerator, npu_patches
     from npu_patch import PATCHES
     from train import HOOKS
-
-    from common import accelerator, npu_patches
 
     def answer(model):
         logits = model(images)
@@ -81,8 +89,16 @@ def test_operators_of_a_step(name, npusim, few_digits, tmp_path):
 
 
 def test_switches_of_the_device(npusim, few_digits, tmp_path):
-    """Two cards: synchronised batch norm, one-kernel optimizer, HF32, a trace, a named approximation, a card by number."""
-    words = [*NPU, '--batch-size=4', '--sync-bn', '--fused-optimizer', '--hf32', '--profile=2', '--npu-patch=fast_gelu,contiguous']
+    """Two cards: synchronised batch norm, fused optimizer, HF32, a trace, a named approximation, a card by number."""
+    words = [
+        *NPU,
+        '--batch-size=4',
+        '--sync-bn',
+        '--fused-optimizer',
+        '--hf32',
+        '--profile=2',
+        '--npu-patch=fast_gelu,contiguous',
+    ]
     result = train(VAN, few_digits, *words, '--max-steps=6', out=tmp_path / 'a', ranks=2, **npusim)
     assert result.code == 0, result.text[-3000:]
     run = result.events('run')[0]
@@ -94,7 +110,9 @@ def test_switches_of_the_device(npusim, few_digits, tmp_path):
         (['--opt=adabelief', '--fused-optimizer'], ['--fused-optimizer', 'NpuFused']),
     )):  # fmt: skip
         explains(train(VAN, few_digits, *NPU, *wrong, out=tmp_path / str(number), **npusim), *words)
-    result = train(VAN, few_digits, *NPU, '--batch-size=4', '--max-steps=2', '--amp-dtype=bfloat16', out=tmp_path / 'd', **npusim)
+    result = train(
+        VAN, few_digits, *NPU, '--batch-size=4', '--max-steps=2', '--amp-dtype=bfloat16', out=tmp_path / 'd', **npusim
+    )
     assert result.code == 0 and 'bfloat16' in result.events('run')[0]['precision'], result.text
 
 

@@ -1,6 +1,6 @@
 """The simulated NPU of tests/npusim/: its names are torch_npu's, and it does what the CPU does.
 
-Each file of npusim/checks/ runs in one process and reports on all of its checks, because torch_npu changes torch for good.
+Each file of npusim/checks/ runs in one process and reports on all of its checks: torch_npu changes torch for good.
 """
 
 import os
@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+
 from helpers import TOP, environment, in_folder, in_ranks
 
 SIMULATOR = TOP / 'tests' / 'npusim'

@@ -1,4 +1,4 @@
-"""The scripts of VAN's folder, copied away alone and run as a user does: what only real scripts and several processes show.
+"""The scripts of VAN's folder, copied away alone and run as a user does: what only real scripts show.
 
 test_every_script.py runs every script of every folder.
 """
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from helpers import NUMBER, SMALL, VAN, environment, judge, run, start
 
 
@@ -59,7 +60,7 @@ def test_evaluations_agree_to_the_last_digit(trained, folder, few_digits, tmp_pa
 
 
 def test_full_1p_then_eval_beside_it(folder, few_digits):
-    """Default output folder; the evaluation must not touch the checkpoint that lies there, nor the training's summary."""
+    """Default output folder; the evaluation touches neither checkpoint nor summary of the training."""
     words = ['--data_path', few_digits, *SMALL, '--b', '16', '--epoch=1', '--max-steps=3']
     full = run('train_full_1p.sh', *words, cwd=folder / 'test')
     check(full, 'full_1p', 16)

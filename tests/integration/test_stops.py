@@ -1,13 +1,13 @@
-"""Runs that are stopped, killed or out of disk: what they save, how they go on, and what becomes of an earlier run's files."""
+"""Trainings that are stopped, killed or out of disk: what they save, how they go on, what becomes of earlier files."""
 
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
 
 import pytest
 import torch
+
 from helpers import SMALL, fails, run, start, train
 
 TRAIN = [*SMALL, '--batch-size', '8', '--epochs', '2', '--max-steps', '2']

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+
 from helpers import SMALL, VAN, explains, in_folder, in_ranks, train, train_main
 
 QUICK = [*SMALL, '--batch-size=8', '--max-steps=2', '--print-freq=1']
@@ -53,7 +54,7 @@ def test_optimizer_options(few_digits, tmp_path):
 
 
 def test_auto_resume(few_digits, tmp_path):
-    """Goes on from the checkpoint in the output folder; where there is none it begins; --no-auto-resume begins anyway."""
+    """Goes on from the checkpoint in the output folder, or begins; --no-auto-resume begins anyway."""
     out = tmp_path / 'out'
     assert set(rates(fit(few_digits, out, '--auto-resume', epochs=1))) == {(0, 1), (0, 2)}
     for switch, epochs in (('--auto-resume', {1}), ('--no-auto-resume', {0, 1})):
@@ -75,7 +76,6 @@ def test_start_epoch(few_digits, tmp_path):
 def saves(data, out):
     """In a child. -> [(epoch, file)] that a training with --save-freq 2 writes"""
     import train
-
     from common import checkpoint
 
     save, found = checkpoint.save, []
@@ -111,11 +111,13 @@ def test_a_plateau_goes_on_without_the_accuracies_of_the_past(few_digits, tmp_pa
     state = torch.load(str(path))
     state.pop('accuracies', None)
     torch.save(state, str(path))
-    assert set(rates(fit(few_digits, tmp_path / 'b', '--sched=plateau', '--lr=1e-3', f'--resume={path}')).values()) == {1e-3}
+    assert set(rates(fit(few_digits, tmp_path / 'b', '--sched=plateau', '--lr=1e-3', f'--resume={path}')).values()) == {
+        1e-3
+    }
 
 
 def test_an_evaluation_of_the_averaged_weights(few_digits, tmp_path):
-    """With --use-ema those, without it the model's: each as the training has seen it. A fine-tuning can begin with them."""
+    """With --use-ema those, else the model's: each as the training has seen it. A fine-tuning can begin with them."""
     trained = fit(few_digits, tmp_path, '--model-ema', '--model-ema-decay=.5', '--lr=1e-2')
     seen, checkpoint = {}, trained.out / 'checkpoint.pth'
     for event in trained.events('eval'):
@@ -144,7 +146,6 @@ def test_a_fine_tuning_has_the_image_size_of_the_checkpoint(few_digits, tmp_path
 def statistics(data, out, how):
     """In a child, one rank. -> a batch norm's running mean when the evaluation begins"""
     import train
-
     from common import trainer
 
     evaluate, seen = trainer.evaluate, []

@@ -1,4 +1,5 @@
 """The real API of torch_npu and apex, as tests/data/*_api.json holds it: does a name exist, does a call fit it."""
+
 import ast
 import functools
 import importlib
@@ -10,7 +11,7 @@ from pathlib import Path
 DATA = Path(__file__).parent.parent / 'data'
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def manifest(package):
     return json.loads((DATA / (package + '_api.json')).read_text())
 
@@ -20,7 +21,7 @@ def versions(dotted):
 
 
 def lookup(dotted, version):
-    """-> what the release says of a name: 'module', 'object', 'class(parameters) of base', '(parameters)'; '' if nothing.
+    """-> what the release says of a name: module, object, class(parameters) of base, (parameters); '' if nothing.
 
     An operator of torch_npu is its schema; one that is overloaded is not in the file.
     """
@@ -28,7 +29,7 @@ def lookup(dotted, version):
     prefix, _, name = dotted.rpartition('.')
     if prefix in ('torch_npu', 'torch.ops.npu') and name in table['ops']:
         return found(table['ops'][name], version)
-    if '.' not in dotted or re.fullmatch(r'__\w+__', name) and name != '__all__':
+    if '.' not in dotted or (re.fullmatch(r'__\w+__', name) and name != '__all__'):
         return 'module' if '.' not in dotted else 'object'
     if dotted in table['python']:
         return found(table['python'][dotted], version)
@@ -51,18 +52,23 @@ def torch_class(dotted):
         return object
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def parameters(text):
     """-> inspect.Signature of '(a, b=1)', 'class(a, b=1) of base' or an operator's '(Tensor a, int b=1) -> Tensor'."""
     if ' -> ' in text:
         return inspect.Signature(list(schema_parameters(text)))
     text = re.sub(' of [a-zA-Z_.]+$', '', text)
-    arguments = ast.parse('def f%s: pass' % text[text.index('('):]).body[0].args
+    arguments = ast.parse(f'def f{text[text.index("(") :]}: pass').body[0].args
     kinds, out = inspect.Parameter, []
     first = len(arguments.args) - len(arguments.defaults)
     for i, argument in enumerate(arguments.args):
-        out.append(kinds(argument.arg, kinds.POSITIONAL_OR_KEYWORD,
-                         default=value(arguments.defaults[i - first]) if i >= first else kinds.empty))
+        out.append(
+            kinds(
+                argument.arg,
+                kinds.POSITIONAL_OR_KEYWORD,
+                default=value(arguments.defaults[i - first]) if i >= first else kinds.empty,
+            )
+        )
     if arguments.vararg:
         out.append(kinds(arguments.vararg.arg, kinds.VAR_POSITIONAL))
     for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults):
@@ -76,14 +82,14 @@ def value(node):
     """A default as a value where it is written as one, otherwise its text: a constant's name says nothing about it."""
     text = ast.unparse(node)
     try:
-        return eval(text, {'__builtins__': {}})     # 2.0 ** 16, (0.9, 0.999), 'npu'; the file is this repository's own
+        return eval(text, {'__builtins__': {}})  # 2.0 ** 16, (0.9, 0.999), 'npu'; the file is this repository's own
     except (NameError, SyntaxError):
         return ast.unparse(node)
 
 
 def schema_parameters(text):
     kind, depth, words, word = inspect.Parameter.POSITIONAL_OR_KEYWORD, 0, [], ''
-    for letter in text[1:text.index(') -> ')] + ',':
+    for letter in text[1 : text.index(') -> ')] + ',':
         depth += (letter in '([') - (letter in ')]')
         if letter == ',' and not depth:
             words, word = words + [word.strip()], ''
@@ -107,5 +113,5 @@ def misfit(text, positional, keywords, open_ended=False):
         bind = signature.bind_partial if open_ended else signature.bind
         bind(*[None] * positional, **dict.fromkeys(keywords))
     except TypeError as e:
-        return '%s: it is %s' % (e, signature)
+        return f'{e}: it is {signature}'
     return ''

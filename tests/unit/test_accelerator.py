@@ -57,7 +57,7 @@ def test_patches_are_chosen_by_name():
     one, two = (npu_patches.Patch(name, None, 'why', exact=name == 'one') for name in ('one', 'two'))
     assert npu_patches.chosen([one, two], 'all') == [one] and npu_patches.chosen([one, two], 'none') == []
     assert npu_patches.chosen([one, two], 'two, one') == [two, one]
-    with pytest.raises(UserError, match="'three'.*one"):
+    with pytest.raises(UserError, match=r"'three'.*one"):
         npu_patches.chosen([one, two], 'one,three')
 
 
@@ -138,7 +138,7 @@ def test_a_cuda_card_is_chosen_before_anything_else(cuda):
     assert (cuda.device, cuda.ddp_devices, cuda.name) == (torch.device('cuda', 1), [1], 'Card')
     assert [words for words in cuda.module.asked if words[0] == 'set_device'] == [('set_device', 'cuda:1')]
     assert torch.backends.cudnn.benchmark and accelerator.Cuda.count() == 2
-    with pytest.raises(UserError, match='CUDA device 2.* 2.*CUDA_VISIBLE_DEVICES'):
+    with pytest.raises(UserError, match=r'CUDA device 2.* 2.*CUDA_VISIBLE_DEVICES'):
         accelerator.Cuda(2)
 
 
@@ -166,18 +166,25 @@ def test_cuda_prepares_the_next_batch_on_another_stream(cuda):
 
 
 def test_cuda_mixed_precision(cuda, monkeypatch):
-    for flags in (torch.backends.cuda.matmul, torch.backends.cudnn):
-        monkeypatch.setattr(flags, 'allow_tf32', False)
-    cuda.short_float32(None)
-    assert not torch.backends.cudnn.allow_tf32
-    cuda.short_float32(True)
-    assert torch.backends.cuda.matmul.allow_tf32 and torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(torch.amp, 'GradScaler', lambda *words, **options: (words, options))
+    assert cuda.grad_scaler(init_scale=4.0) == (('cuda',), {'init_scale': 4.0})
     with warnings.catch_warnings():  # torch warns that there is no such device
         warnings.simplefilter('ignore')
-        context, scaler = cuda.autocast(torch.float16)(), cuda.grad_scaler(init_scale=4.0)
-    assert (context.device, scaler._init_scale) == ('cuda', 4.0)
-    assert cuda.pinning() == {'pin_memory': True}
+        context = cuda.autocast(torch.float16)()
+    assert (context.device, context.fast_dtype, cuda.pinning()) == ('cuda', torch.float16, {'pin_memory': True})
     assert torch.profiler.ProfilerActivity.CUDA in cuda.profiler()[1]
+
+
+def test_cuda_shortens_float32_only_when_told(cuda):
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    try:
+        for wanted, expected in ((None, before), (True, [True, True]), (False, [False, False])):
+            cuda.short_float32(wanted)
+            assert [flag.allow_tf32 for flag in flags] == expected
+    finally:
+        for flag, value in zip(flags, before):
+            flag.allow_tf32 = value
 
 
 class Scaler:

@@ -62,7 +62,7 @@ def test_repeated_augmentation():
 
 
 def test_augmentation_depends_on_seed_epoch_and_index_alone(few_digits):
-    """Not on the workers, nor on what was drawn before; the data set can be pickled, as Python 3.14 and macOS start workers."""
+    """Not on the workers, nor on what was drawn before; nor on pickling, by which macOS starts workers."""
 
     def epoch(workers, number, first=0):
         args = arguments(few_digits, f'--workers={workers}')
@@ -128,6 +128,8 @@ def test_options_that_change_the_picture(few_digits):
 
     plain = '--aa=none --hflip=0 --color-jitter=0 --scale 1 1 --ratio 1 1 --train-interpolation=bicubic'.split()
     base = picture(*plain)
-    assert torch.equal(picture(*plain, '--no-aug', '--crop-pct=.5'), base)  # a square image at its own size: nothing to do
+    assert torch.equal(
+        picture(*plain, '--no-aug', '--crop-pct=.5'), base
+    )  # a square image at its own size: nothing to do
     for change in ('--hflip=1', '--vflip=1', '--color-jitter=.9', '--scale .1 .2', '--ratio 3 3', '--aa=rand-m9-n4'):
         assert not torch.equal(picture(*plain, *change.split()), base), change

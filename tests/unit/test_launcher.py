@@ -1,4 +1,4 @@
-"""common/launcher.py: the ranks' places, the exit status, what the others are told when one fails, and the binding of cores."""
+"""common/launcher.py: places of the ranks, exit status, what the others are told when one fails, binding of cores."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+
 from helpers import TOP, VAN, begin_like_a_process, enter, environment, in_folder, server
 
 

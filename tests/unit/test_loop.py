@@ -58,7 +58,7 @@ def test_an_epoch():
 
 
 def test_an_epoch_that_begins_later_and_is_stopped():
-    outcome, witness, losses, seeds = train(first_step=2, stop_at=2)
+    outcome, witness, _losses, seeds = train(first_step=2, stop_at=2)
     assert outcome == (signal.SIGTERM, 4) and seeds == [2, 3] and witness.updates == [13, 14]
 
 
@@ -139,7 +139,7 @@ def test_checkpoints_from_elsewhere(tmp_path):
         with pytest.raises(errors.UserError, match=words):
             checkpoint.load(str(path))
     path.write_bytes(pickle.dumps(weights)[:40])
-    with pytest.raises(errors.UserError, match='a.pth.*copy it again'):
+    with pytest.raises(errors.UserError, match=r'a.pth.*copy it again'):
         checkpoint.load(str(path))
 
 
@@ -153,5 +153,5 @@ def test_a_checkpoint_of_an_earlier_training_is_renamed(tmp_path):
             folder.save({'training': training, 'epoch': epoch}, 'checkpoint.pth')
             folder.link('checkpoint.pth', 'model_best.pth')
     found = sorted((path.name.split('.')[0], *torch.load(str(path)).values()) for path in tmp_path.iterdir())
-    assert found == [('checkpoint', 1, 2), ('checkpoint', 3, 2), *(('model_best', training, 2) for training in (1, 2, 3))]
-    assert len(said) == 3
+    assert found == [('checkpoint', 1, 2), ('checkpoint', 3, 2), ('model_best', 1, 2), ('model_best', 3, 2)]
+    assert len(said) == 2

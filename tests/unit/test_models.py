@@ -8,10 +8,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers import FOLDERS, TOP, VAN, describe, in_folder
 from timm.optim import create_optimizer
 
-CONVMIXER, SPACH, TWINS, VIT = (f'{name}_for_PyTorch' for name in ('ConvMixer', 'SPACH', 'Twins-PCPVT-S', 'Vit_base_patch32_224'))
+from helpers import FOLDERS, TOP, VAN, describe, in_folder
+
+CONVMIXER, SPACH, TWINS, VIT = (
+    f'{name}_for_PyTorch' for name in ('ConvMixer', 'SPACH', 'Twins-PCPVT-S', 'Vit_base_patch32_224')
+)
 GOLDEN = TOP / 'tests' / 'data' / 'golden'
 RECORDS = {path.stem: json.loads(path.read_text()) for path in sorted(GOLDEN.glob('*.json'))}
 FAMILIES = {describe(name)['golden_family']: name for name in FOLDERS}
@@ -21,7 +24,7 @@ VARIANTS = json.loads((TOP / 'tests' / 'data' / 'variants.json').read_text())
 
 
 def factory_of(record):
-    """-> the folder, and the keywords of its create_model; __n10, __s384, ... in a name stand for what check_kwargs says."""
+    """-> the folder, and keywords of its create_model; __n10 and __s384 in a name stand for what check_kwargs says."""
     return FAMILIES[record['family']], dict(record['check_kwargs'], name=record['model'].split('__')[0])
 
 
@@ -36,7 +39,9 @@ def compared(record, kwargs):
     return [(what, detail) for holds, what, detail in check_golden.compare(model, record) if not holds], odd
 
 
-@pytest.mark.parametrize('name', [pytest.param(name, marks=[] if name in SMALL else pytest.mark.long) for name in RECORDS])
+@pytest.mark.parametrize(
+    'name', [pytest.param(name, marks=[] if name in SMALL else pytest.mark.long) for name in RECORDS]
+)
 def test_golden(name):
     folder, kwargs = factory_of(RECORDS[name])
     assert in_folder(folder, compared, RECORDS[name], kwargs) == ([], [])
@@ -82,7 +87,8 @@ def learns(name, size, other):
 
 @pytest.mark.parametrize('folder, name, size, other', [
     (CONVMIXER, 'convmixer_64_2_ks3_p4', 48, 40), (SPACH, 'spach_ms_xxs_patch4_224_mlp', 64, 64),
-    (SPACH, 'spach_xxs_patch16_224_attn', 96, 96), (SPACH, 'smlpnet_tiny', 64, 64), (SPACH, 'shiftvit_light_tiny', 64, 96),
+    (SPACH, 'spach_xxs_patch16_224_attn', 96, 96), (SPACH, 'smlpnet_tiny', 64, 64),
+    (SPACH, 'shiftvit_light_tiny', 64, 96),
     (TWINS, 'pcpvt_small_v0', 200, 96), (TWINS, 'alt_gvt_small', 96, 64), (VIT, 'vit_tiny_patch16_224', 48, 48),
     (VAN, 'van_tiny', 96, 50)])  # fmt: skip
 def test_classes_sizes_and_heads(folder, name, size, other):
@@ -96,7 +102,8 @@ def entry_point(module, name):
 
 @pytest.mark.parametrize('folder, module, name', [
     (CONVMIXER, 'convmixer', 'convmixer_1024_20_ks9_p14'), (SPACH, 'models.registry', 'spach_ms_xs_patch4_224_hybrid'),
-    (TWINS, 'gvt', 'pcpvt_small_v0'), (VIT, 'vision_transformer', 'vit_tiny_patch16_224'), (VAN, 'models.van', 'van_b0')])  # fmt: skip
+    (TWINS, 'gvt', 'pcpvt_small_v0'), (VIT, 'vision_transformer', 'vit_tiny_patch16_224'),
+    (VAN, 'models.van', 'van_b0')])  # fmt: skip
 def test_upstreams_entry_points(folder, module, name):
     assert in_folder(folder, entry_point, module, name) == 3
 

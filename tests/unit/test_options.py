@@ -3,10 +3,10 @@
 import argparse
 
 import pytest
-from helpers import FOLDERS, in_folder
 
 from common import options
 from common.errors import UserError
+from helpers import FOLDERS, in_folder
 
 DATA = ['--data-path', '/data']
 RECIPE = {
@@ -26,17 +26,21 @@ def resolve(*argv, saved=None, classes='ab', ranks=ONE, recipe=RECIPE):
 
 
 @pytest.mark.parametrize('argv, dest, value', [
-    ('--batch-size 7', 'batch_size', 7), ('--batch_size=7', 'batch_size', 7), ('-b 7', 'batch_size', 7), ('--b 7', 'batch_size', 7),
+    ('--batch-size 7', 'batch_size', 7), ('--batch_size=7', 'batch_size', 7),
+    ('-b 7', 'batch_size', 7), ('--b 7', 'batch_size', 7),
     ('--workers 3', 'workers', 3), ('--num_workers=3', 'workers', 3), ('-j 3', 'workers', 3),
     ('--epoch=5', 'epochs', 5), ('--epochs 5', 'epochs', 5), ('--learning-rate .1', 'lr', 0.1), ('--lr=.1', 'lr', 0.1),
     ('--weight_decay .2', 'weight_decay', 0.2), ('--wd .2', 'weight_decay', 0.2), ('--momentum .8', 'momentum', 0.8),
-    ('--warmup_epochs=2', 'warmup_epochs', 2), ('--warmup-epochs 2', 'warmup_epochs', 2), ('--img_size=64', 'img_size', 64),
+    ('--warmup_epochs=2', 'warmup_epochs', 2), ('--warmup-epochs 2', 'warmup_epochs', 2),
+    ('--img_size=64', 'img_size', 64),
     ('--input-size 64', 'img_size', 64), ('--input-size 3 64 64', 'img_size', 64), ('--nb_classes 5', 'num_classes', 5),
     ('--drop_path .3', 'drop_path', 0.3), ('--print_freq=1', 'print_freq', 1), ('-p 1', 'print_freq', 1),
-    ('--amp', 'amp', True), ('--no-amp', 'amp', False), ('--opt sgd', 'opt', 'sgd'), ('--output_dir x_y', 'output_dir', 'x_y'),
+    ('--amp', 'amp', True), ('--no-amp', 'amp', False), ('--opt sgd', 'opt', 'sgd'),
+    ('--output_dir x_y', 'output_dir', 'x_y'),
     ('--checkpoint=a_b.pth', 'resume', 'a_b.pth'), ('--ckpt_path=a.pth', 'resume', 'a.pth'),
     ('--finetune_pth a.pth', 'finetune', 'a.pth'), ('--pth_path a.pth', 'finetune', 'a.pth'),
-    ('--finetune yes --resume a', 'finetune', 'a'), ('--aa none', 'aa', None), ('--loss-scale=128', 'loss_scale', 128.0),
+    ('--finetune yes --resume a', 'finetune', 'a'), ('--aa none', 'aa', None),
+    ('--loss-scale=128', 'loss_scale', 128.0),
     ('--skip-bad-images', 'skip_bad_images', 100), ('--skip_bad_images=3', 'skip_bad_images', 3),
     ('--opt-betas .5 .6', 'opt_betas', [0.5, 0.6]), ('--tf32', 'hf32', True), ('--no-hf32', 'hf32', False),
 ])  # fmt: skip
@@ -46,9 +50,8 @@ def test_spellings(argv, dest, value):
 
 
 def recipe_of_a_folder():
-    """In a child. -> what the recipe sets without there being such an option, and whether all options have a help text"""
+    """In a child. -> what the recipe sets that is no option, and whether all options have a help text"""
     import train
-
     from common import options
 
     parser = options.build('', {}, train.HOOKS)
@@ -73,11 +76,15 @@ def test_precedence():
 
 
 def test_every_value_has_an_origin():
-    saved = {'format': 1, 'classes': ['a', 'b'], 'args': {'model': 'other', 'img_size': 64, 'mean': [0.5] * 3, 'num_classes': 2}}
+    saved = {
+        'format': 1,
+        'classes': ['a', 'b'],
+        'args': {'model': 'other', 'img_size': 64, 'mean': [0.5] * 3, 'num_classes': 2},
+    }
     args = resolve('--resume=x', '--mean', '.1', '.2', '.3', saved=saved)
     found = {
-        'opt': 'default', 'batch_size': 'recipe', 'mean': 'command line', 'img_size': 'checkpoint', 'model': 'checkpoint',
-        'num_classes': 'data', 'workers': 'machine', 'lr': 'machine',
+        'opt': 'default', 'batch_size': 'recipe', 'mean': 'command line', 'img_size': 'checkpoint',
+        'model': 'checkpoint', 'num_classes': 'data', 'workers': 'machine', 'lr': 'machine',
     }  # fmt: skip
     assert {name: args.origin[name] for name in found} == found
     assert (args.model, args.img_size, args.mean, args.num_classes) == ('other', 64, [0.1, 0.2, 0.3], 2)
@@ -97,12 +104,12 @@ def test_options_are_read_only_once_they_are_resolved():
 
 
 def test_a_checkpoint_of_a_chosen_number_of_classes():
-    """--num-classes 5 on data of two classes: a resumed training has five again, a checkpoint from elsewhere changes nothing."""
+    """Of --num-classes 5 on two classes: a resumed training has five again, a fine-tuning has what the data has."""
     saved = {'format': 1, 'classes': ['a', 'b'], 'args': {'num_classes': 5}}
     assert resolve('--resume=x', saved=saved).num_classes == 5
     assert resolve('--finetune=x', saved=saved).num_classes == 2
     assert resolve('--resume=x', saved={'state_dict': {}}).num_classes == 2
-    with pytest.raises(UserError, match='--num-classes 1 .*2 classes'):
+    with pytest.raises(UserError, match=r'--num-classes 1 .*2 classes'):
         resolve('--num-classes=1')
 
 
@@ -125,7 +132,7 @@ def test_sizes_that_the_machine_decides(monkeypatch):
     node = dict(RECIPE, batch_per_node=True)
     assert resolve('--batch-size=64', recipe=node, ranks=EIGHT).batch_size == 8
     assert resolve(recipe=node, ranks=EIGHT).batch_size == resolve().validation_batch_size == 128
-    with pytest.raises(UserError, match='--batch-size 63 .* 8'):
+    with pytest.raises(UserError, match=r'--batch-size 63 .* 8'):
         resolve('--batch-size=63', recipe=node, ranks=EIGHT)
 
 

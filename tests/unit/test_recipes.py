@@ -9,13 +9,16 @@ import tempfile
 import numpy as np
 import pytest
 import torch
-from helpers import VAN, in_folder
 from timm.data import Mixup, create_transform
 from timm.data.random_erasing import RandomErasing
 from timm.loss import SoftTargetCrossEntropy
 from torchvision.datasets import ImageFolder
 
-CONVMIXER, SPACH, TWINS, VIT = (f'{name}_for_PyTorch' for name in ('ConvMixer', 'SPACH', 'Twins-PCPVT-S', 'Vit_base_patch32_224'))
+from helpers import VAN, in_folder
+
+CONVMIXER, SPACH, TWINS, VIT = (
+    f'{name}_for_PyTorch' for name in ('ConvMixer', 'SPACH', 'Twins-PCPVT-S', 'Vit_base_patch32_224')
+)
 IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
 HALF = {'mean': (0.5,) * 3, 'std': (0.5,) * 3}
 RANDOM = {'auto_augment': 'rand-m9-mstd0.5-inc1', 'color_jitter': 0.4, 'interpolation': 'random'}
@@ -23,7 +26,7 @@ BICUBIC = dict(RANDOM, interpolation='bicubic')
 PLAIN = {'auto_augment': None, 'color_jitter': None, 'interpolation': 'bicubic'}
 MIX = {'mixup_alpha': 0.8, 'cutmix_alpha': 1.0}
 ADAMW = {'decay': 0.05, 'lr': 5e-4 * 8 / 512}
-# folder: model, its stochastic depth, colours, transform, mixup, erasing, optimizer, clipping; written from upstream's recipes,
+# folder: model, its stochastic depth, colours, transform, mixup, erasing, optimizer, clipping; from upstream's recipes,
 # not from the RECIPEs. The rate is that of a batch of 8 without warm-up; ConvMixer's that of the first of 150 steps.
 RECIPES = {
     CONVMIXER: ('convmixer_64_2_ks5_p4', None, IMAGENET, RANDOM, {'mixup_alpha': 0.5, 'cutmix_alpha': 0.5}, 0.25,
@@ -43,7 +46,7 @@ def test_one_step_equals_timms_parts(name, few_digits):
 
 
 def one_step(root, case):
-    """In a child. -> the loss, the reference's, the largest gap between the weights afterwards, and how far they moved"""
+    """In a child. -> the loss, the reference's, the largest gap between the weights then, and how far they moved"""
     trainer = step_of_the_recipe(root, case[0])
     reference, loss, begun = step_of_timm(root, trainer, *case)
     gap = max((p - q).abs().max().item() for p, q in zip(reference.parameters(), trainer.model.parameters()))
@@ -54,7 +57,6 @@ def one_step(root, case):
 def step_of_the_recipe(root, model):
     """-> a Trainer after one step, with the weights that it had before (`begun`) and the losses that it logged"""
     import train
-
     from common import accelerator, options, trainer
     from common.distributed import Ranks
 
@@ -80,9 +82,8 @@ def end_it(epoch):
 
 def step_of_timm(root, trainer, name, drop_path, colours, transform, mixup, erasing, optimizer, clip):
     """Which images stand in the batch, and the seeds, are taken over; everything else is timm's and torch's."""
-    from train import create_model
-
     from common import data
+    from train import create_model
 
     def seed(*parts):
         number = data.derive_seed(*parts)
@@ -120,7 +121,10 @@ def optimizer_of(model, decay, **options):
     named = getattr(model, 'no_weight_decay', set)()
     spared = {n for n, p in model.named_parameters() if p.ndim <= 1 or n.startswith('pos_block') or n in named}
     groups = [
-        {'params': [p for n, p in model.named_parameters() if (n in spared) == free], 'weight_decay': 0.0 if free else decay}
+        {
+            'params': [p for n, p in model.named_parameters() if (n in spared) == free],
+            'weight_decay': 0.0 if free else decay,
+        }
         for free in (True, False)
     ]
     return (torch.optim.SGD if 'momentum' in options else torch.optim.AdamW)(groups, **options)
@@ -151,13 +155,12 @@ def test_one_cycle(epochs):
 
 
 def imagenet_options(argv, environ):
-    """In a child of ViT's folder. -> options, changed environment and what was started; or the sentence of a UserError"""
+    """In a child. -> options, environment and what was started; or the sentence of a UserError"""
     import os
     import sys
 
     import imagenet_cli
     import train
-
     from common import options
     from common.errors import UserError
 
@@ -177,13 +180,15 @@ def imagenet_options(argv, environ):
     ('--world-size 2 --rank 1 --dist-url tcp://10.0.0.1:4567', {},
      {'RANK': '1', 'WORLD_SIZE': '2', 'MASTER_ADDR': '10.0.0.1', 'MASTER_PORT': '4567'}),
     ('--addr h --world-size 2 --rank 0 --dist-url tcp://g:5', {}, {'dist_url': 'tcp://h:5', 'MASTER_ADDR': 'h'}),
-    ('--model vit_base_patch32_384', {}, {'img_size': 384}), ('--model vit_base_patch32_384 --img-size 64', {}, {'img_size': 64}),
+    ('--model vit_base_patch32_384', {}, {'img_size': 384}),
+    ('--model vit_base_patch32_384 --img-size 64', {}, {'img_size': 64}),
     ('--pretrained --model-path w.npz', {}, {'finetune': 'w.npz'}),
     ('-a vit_tiny_patch16_224 --warm_up_epochs 2', {}, {'model': 'vit_tiny_patch16_224', 'warmup_epochs': 2}),
     ('--multiprocessing-distributed --world-size 2 --rank 1 --dist_url=tcp://h:1 --lr 1', {'NPROC_PER_NODE': '4'},
      {'argv': '--nproc_per_node=4 --nnodes=2 --node_rank=1 --master_addr=h --master_port=1 train.py --lr 1'}),
     ('--gpu 1 --multiprocessing-distributed', {}, '--gpu'), ('--world-size 2 --rank 2', {}, '0 to 1'),
-    ('--world-size 2', {'RANK': '0'}, 'NODE_RANK'), ('--world-size 2 --rank 0 --dist-url file:///x', {}, 'tcp://HOST:PORT'),
+    ('--world-size 2', {'RANK': '0'}, 'NODE_RANK'),
+    ('--world-size 2 --rank 0 --dist-url file:///x', {}, 'tcp://HOST:PORT'),
     ('--pretrained', {}, '--pretrained-path')])  # fmt: skip
 def test_the_imagenet_examples_options(argv, environ, expected):
     found = in_folder(VIT, imagenet_options, argv, environ)
@@ -191,13 +196,15 @@ def test_the_imagenet_examples_options(argv, environ, expected):
         assert isinstance(found, str) and expected in found
     else:
         started = expected.get('argv', '')
-        assert found['argv'].endswith(started) and {key: found[key] for key in expected if key != 'argv'}.items() <= expected.items()
+        assert (
+            found['argv'].endswith(started)
+            and {key: found[key] for key in expected if key != 'argv'}.items() <= expected.items()
+        )
 
 
 def spach_options(argv):
     """In a child of SPACH's folder. -> the options, and what create_model is given beyond every folder's"""
     import train
-
     from common import options
 
     args = options.parse('', train.RECIPE, ['--data-path', 'x', *argv.split()], train.HOOKS)

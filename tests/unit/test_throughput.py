@@ -41,7 +41,7 @@ class Ranks:
 
 
 def test_fps_is_images_over_seconds_of_the_same_steps(monkeypatch):
-    """Two epochs of 4 steps; the first 2 steps are warm-up; a pause between the epochs (an evaluation) does not count."""
+    """Two epochs of 4 steps; the first 2 steps are warm-up; what lies between the epochs does not count."""
     device = Clock(monkeypatch)
     clock = throughput.StepClock(device, warmup_steps=2)
     for epoch in range(2):
@@ -85,6 +85,8 @@ def test_too_short_a_run_says_why(monkeypatch):
     assert '3 steps' in result['fps_reason'] and 'first 3 are warm-up' in result['fps_reason']
 
 
-@pytest.mark.parametrize('asked, steps, expected', [(None, 120, 20), (None, 12, 2), (None, 3, 1), (None, 5000, 20), (7, 12, 7), (0, 12, 0)])
+@pytest.mark.parametrize(
+    'asked, steps, expected', [(None, 120, 20), (None, 12, 2), (None, 3, 1), (None, 5000, 20), (7, 12, 7), (0, 12, 0)]
+)
 def test_warmup(asked, steps, expected):
     assert throughput.warmup_steps(asked, steps) == expected

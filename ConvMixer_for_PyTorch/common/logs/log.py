@@ -100,7 +100,7 @@ class Log:
 
     def is_cut(self, form: Form) -> bool:
         """Whether a line of this form is a cut line of another form, as this training prints them."""
-        return not CUT_LINES.get(form.name, set()).isdisjoint(self.run.tags)
+        return form.name in CUT_LINES and not CUT_LINES[form.name].isdisjoint(self.run.tags)
 
     def handle(self, form: Form, values: Dict[str, bytes], raw: bytes, number: int) -> None:
         """Takes any line but a training line. values: groups of the form's regex."""
@@ -156,6 +156,8 @@ class Log:
     def _tag(self, form: Form, raw: bytes) -> None:
         """Notes the line's form and traits, by which the format is told."""
         run = self.run
-        if form.name not in run.tags or len(run.tags) < 8 and run.training.records < TRAITS_WITHIN:
+        if form.name not in run.tags or (len(run.tags) < 8 and run.training.records < TRAITS_WITHIN):
             run.tags.add(form.name)
-            run.tags.update(name for name, need, regex in formats.TRAITS if need in raw and regex.search(raw))
+            for name, need, regex in formats.TRAITS:
+                if need in raw and regex.search(raw):
+                    run.tags.add(name)

@@ -118,7 +118,7 @@ class Reader:
                 others += 1
                 if others == FEW:
                     active = [entry for entry in BY_NEED if entry[0] in block]
-                if not whole or found and DAMAGED.search(raw):
+                if not whole or (found and DAMAGED.search(raw)):
                     self.log.problem(n, IS_DAMAGED if whole else NO_END)
             elif form.kind == 'train':
                 self._flush(n)

@@ -37,7 +37,7 @@ class Evaluations:
             return True
         self.stated = self.stated[-YOUNG:] + ([] if new.epoch is None else [(new.epoch, new.acc1)])
         last, same_place = self.last, self.last_place == place
-        near = same_place or epoch is not None and records - self.last_records < LAG
+        near = same_place or (epoch is not None and records - self.last_records < LAG)
         if last is None or not near:
             return False
         if last[:3] == new[:3]:

@@ -7,9 +7,9 @@ arXiv:2108.13002.
 import torch
 import torch.nn as nn
 
+from ..stochastic_depth import drop_path_layer
 from .layers import ChannelMLP, DWConv, make_spatial_func, make_stem
 from .misc import init_weights, layer_norm, reshape2n
-from ..stochastic_depth import drop_path_layer
 
 GAMMA_INIT = 1e-4  # first size of the spatial branch: a new block is nearly DWConv + channel MLP
 

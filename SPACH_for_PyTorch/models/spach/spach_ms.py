@@ -5,10 +5,10 @@ Paper: arXiv:2108.13002. Upstream: models/spach/spach_ms.py.
 
 import torch.nn as nn
 
+from ..stochastic_depth import linear_rates
 from .layers import make_stem
 from .misc import DownsampleConv, init_weights, layer_norm, reshape2n
 from .spach import make_blocks
-from ..stochastic_depth import linear_rates
 
 
 class SpachMS(nn.Module):

@@ -159,7 +159,7 @@ def verdict(run: LoggedRun, numbers: Dict[str, Any]) -> Tuple[Optional[str], Opt
     if status != 'FAILED' and last_loss is not None and not math.isfinite(last_loss):
         return 'FAILED', 'the last loss is no number'
     says_something = run.fields.get('fps_reason') or run.training.records
-    if status is None and not says_something:
-        if all(numbers[name] is None for name in ('fps', 'best_acc1', 'final_loss')):
-            return 'FAILED', 'the log holds no step, accuracy or throughput'
+    no_number = all(numbers[name] is None for name in ('fps', 'best_acc1', 'final_loss'))
+    if status is None and not says_something and no_number:
+        return 'FAILED', 'the log holds no step, accuracy or throughput'
     return status, reason

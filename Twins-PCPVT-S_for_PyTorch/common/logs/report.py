@@ -76,7 +76,7 @@ def print_text(found: Summary, flat: Summary) -> None:
     if found['runs'] > 1:
         print(f'{found["runs"]} runs in this log; the last one:')
     for key, value in flat.items():
-        if key in ALWAYS or value is not None and key not in APART:
+        if key in ALWAYS or (value is not None and key not in APART):
             print(f'{key:<18} {brief(value)}{explained(found, key)}')
     if found['status'] != 'FAILED':
         status = found['status'] or 'the log does not say that the run ended'

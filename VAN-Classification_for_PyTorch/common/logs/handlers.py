@@ -150,7 +150,7 @@ def state(log, key: str, field: str, value: str, number: int) -> None:
 def is_empty(field: str, value: str, number: Optional[float]) -> bool:
     """Whether a number of a summary is what a script writes where it found none."""
     if number == 0:
-        return field == 'fps' or value in ('0', '0%') and 'acc' in field
+        return field == 'fps' or (value in ('0', '0%') and 'acc' in field)
     return number == 65536 and 'loss' in field
 
 
@@ -203,10 +203,10 @@ EVENTS = {'run': event_run, 'eval': event_eval, 'throughput': event_throughput, 
 
 
 def on_mllog(log, values, raw, number):
-    if values['key'].decode() not in MLLOG:
+    if values['key'] not in MLLOG:
         return
     entry = json.loads(text(values['json']))
-    handler, milliseconds = MLLOG.get(entry['key']), real(entry.get('time_ms'))
+    handler, milliseconds = MLLOG.get(entry['key'].encode()), real(entry.get('time_ms'))
     clock = milliseconds / 1000 if milliseconds is not None else None
     if handler is not None:
         handler(log, entry.get('value'), entry.get('metadata') or {}, raw, clock)
@@ -243,13 +243,13 @@ def mllog_rate(log, value, metadata, raw, clock):
 
 
 MLLOG = {
-    'init_start': mllog_start,
-    'run_start': mllog_start,
-    'run_stop': mllog_stop,
-    'eval_accuracy': mllog_accuracy,
-    'global_batch_size': mllog_batch,
-    'throughput': mllog_rate,
-    'tracked_stats': mllog_rate,
+    b'init_start': mllog_start,
+    b'run_start': mllog_start,
+    b'run_stop': mllog_stop,
+    b'eval_accuracy': mllog_accuracy,
+    b'global_batch_size': mllog_batch,
+    b'throughput': mllog_rate,
+    b'tracked_stats': mllog_rate,
 }
 
 HANDLERS = {  # kind of a form -> its handler

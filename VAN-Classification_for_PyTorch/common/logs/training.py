@@ -40,7 +40,7 @@ class Claims:
         if epoch is None:
             again = raw in self.raw
         else:
-            again = self.epoch == epoch or self.raw[-1:] == [raw] and records - self.records < LAG
+            again = self.epoch == epoch or (self.raw[-1:] == [raw] and records - self.records < LAG)
         if not again:
             self.number, self.sum = self.number + 1, self.sum + fps
             self.raw = self.raw[-YOUNG:] + [raw]

@@ -104,12 +104,13 @@ def drawn_panel(panel: Panel, left: int, top: int, width: int, height: int) -> I
         places = []
         for x, y in line:
             right, down = (x - x0) / (x1 - x0 or 1), 1 - (y - y0) / (y1 - y0 or 1)
-            places.append(f'{left + width * right:.1f},{top + height * down:.1f}')
+            places.append((f'{left + width * right:.1f}', f'{top + height * down:.1f}'))
         yield drawn_line(places, colour(i))
 
 
-def drawn_line(places: List[str], stroke: str) -> str:
-    """places: 'x,y' of each point. One point alone is a dot."""
+def drawn_line(places: List[Tuple[str, str]], stroke: str) -> str:
+    """places: x and y of each point. One point alone is a dot."""
     if len(places) > 1:
-        return f'<polyline points="{" ".join(places)}" fill="none" stroke="{stroke}" stroke-width="1.5"/>'
-    return ''.join('<circle cx="{}" cy="{}" r="3" fill="{}"/>'.format(*place.split(','), stroke) for place in places)
+        joined = ' '.join(f'{x},{y}' for x, y in places)
+        return f'<polyline points="{joined}" fill="none" stroke="{stroke}" stroke-width="1.5"/>'
+    return ''.join(f'<circle cx="{x}" cy="{y}" r="3" fill="{stroke}"/>' for x, y in places)

@@ -5,8 +5,8 @@ SPACH paper: Zhao et al., "A Battle of Network Structures", arXiv:2108.13002.
 
 import torch.nn as nn
 
-from .channel_func import ChannelMLP
 from ..misc import Reshape2HW, Reshape2N
+from .channel_func import ChannelMLP
 
 
 def softmax_attention(q, k, v, scale):

@@ -1,0 +1,41 @@
+"""What a newcomer and a deploying engineer do, from nothing: the digits are learnt."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from helpers import FOLDERS, TOP, VAN, describe, run
+
+pytestmark = pytest.mark.long
+
+
+def test_quickstart(tmp_path):
+    """In a copy of the tree, so that nothing lies ready; the checkpoint is where it says."""
+    tree = tmp_path / 'my zoo'
+    shutil.copytree(TOP, tree, ignore=shutil.ignore_patterns('.git', '.venv*', 'build', 'output', '__pycache__'))
+    environment = dict(os.environ, VENV=sys.prefix)
+    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT}
+    done = subprocess.run(['bash', tree / 'ci' / 'quickstart.sh'], env=environment, text=True, **pipes)
+    assert done.returncode == 0, done.stdout
+    accuracy = float(re.search(r'^Final Train Accuracy : ([\d.]+)$', done.stdout, re.M).group(1))
+    assert accuracy >= describe(VAN)['digits_accuracy'], done.stdout
+    assert os.path.isfile(re.search(r'^The checkpoint is (.*\.pth);', done.stdout, re.M).group(1))
+
+
+@pytest.mark.parametrize('name', FOLDERS)
+def test_the_folder_learns_the_digits(name, digits, tmp_path):
+    """The command in the folder's README, word for word, reaches the accuracy that it promises."""
+    readme = (TOP / name / 'README.md').read_text()
+    command = re.search(r'^bash \./test/train_full_1p\.sh --data_path=DIR (.*?[^\\])\n', readme, re.M | re.S).group(1)
+    words = command.replace('\\\n', ' ').split()
+    if name == VAN:  # test_quickstart has just run it
+        assert ' '.join(words) in ' '.join((TOP / 'ci' / 'quickstart.sh').read_text().replace('\\\n', ' ').split())
+        return
+    script = TOP / name / 'test' / 'train_full_1p.sh'
+    result = run(script, f'--data_path={digits}', *words, '--device=cpu', out=tmp_path / 'out', timeout=900)
+    assert result.code == 0, result.text
+    assert float(result.summary['TrainAccuracy']) >= describe(name)['digits_accuracy']

@@ -6,6 +6,7 @@
 The wheels are read as zip files: their Python by its syntax tree, and the operators' schemas as text in libtorch_npu.so.
 So neither CANN nor the torch that a wheel belongs to has to be there.
 """
+
 import ast
 import copy
 import json
@@ -14,18 +15,36 @@ import sys
 import zipfile
 from pathlib import Path
 
-NAMESPACES = ['torch_npu', 'torch_npu.npu', 'torch_npu.npu.amp', 'torch_npu.npu.amp.autocast_mode',
-              'torch_npu.npu.amp.grad_scaler', 'torch_npu.npu.autocast_utils', 'torch_npu.npu.memory',
-              'torch_npu.npu.npu_config', 'torch_npu.npu.random', 'torch_npu.npu.streams', 'torch_npu.npu.utils',
-              'torch_npu.optim', 'torch_npu.profiler', 'torch_npu.contrib', 'torch_npu.contrib.function',
-              'torch_npu.contrib.module', 'torch_npu.distributed']
+NAMESPACES = [
+    'torch_npu',
+    'torch_npu.npu',
+    'torch_npu.npu.amp',
+    'torch_npu.npu.amp.autocast_mode',
+    'torch_npu.npu.amp.grad_scaler',
+    'torch_npu.npu.autocast_utils',
+    'torch_npu.npu.memory',
+    'torch_npu.npu.npu_config',
+    'torch_npu.npu.random',
+    'torch_npu.npu.streams',
+    'torch_npu.npu.utils',
+    'torch_npu.optim',
+    'torch_npu.profiler',
+    'torch_npu.contrib',
+    'torch_npu.contrib.function',
+    'torch_npu.contrib.module',
+    'torch_npu.distributed',
+]
 WANTED_PRIVATE = {'_ExperimentalConfig'}
 NOISE = {'ErrCode', 'pta_error', 'prof_error', 'dist_error', 'PathManager', 'HAS_NUMPY'}
-NATIVE_MEMBERS = {'torch_npu.profiler.ProfilerActivity': ['CPU', 'NPU']}     # an enum of C++, seen in the profiler's sources
+NATIVE_MEMBERS = {
+    'torch_npu.profiler.ProfilerActivity': ['CPU', 'NPU']
+}  # an enum of C++, seen in the profiler's sources
 NATIVE_BASES = {'torch_npu._C._NPUStreamBase': 'torch.Stream'}
 # operators that no vision training here could want keep the file from being readable
-UNWANTED_OPS = re.compile(r'_backward|_grad\b|\.|quant|moe|attention_v|infer|all_reduce|reduce_scatter|all_gather|alltoall|rope|'
-                          r'rotated|nms|iou|bbox|roi|lstm|gru|yolo|distribute|kv_|mla_|sparse|hans_|anchor|^_')
+UNWANTED_OPS = re.compile(
+    r'_backward|_grad\b|\.|quant|moe|attention_v|infer|all_reduce|reduce_scatter|all_gather|alltoall|rope|'
+    r'rotated|nms|iou|bbox|roi|lstm|gru|yolo|distribute|kv_|mla_|sparse|hans_|anchor|^_'
+)
 
 
 class Wheel:
@@ -56,7 +75,7 @@ class Wheel:
     def bindings(self, module):
         """-> {name: (kind, where, node)} that the module has after its import."""
         if module in self.bound:
-            return self.bound[module]       # perhaps half done, as in Python, when modules import each other
+            return self.bound[module]  # perhaps half done, as in Python, when modules import each other
         found = self.bound[module] = {}
         package = self.file_of(module).endswith('__init__.py')
         for node in self.statements(module):
@@ -71,8 +90,10 @@ class Wheel:
                 if origin.split('.')[0] == 'torch_npu':
                     self.import_from(found, origin, node)
         if package:
-            prefix = self.file_of(module)[:-len('__init__.py')]
-            for name in {f[len(prefix):].split('/')[0] for f in self.files if f.startswith(prefix) and f.endswith('.py')}:
+            prefix = self.file_of(module)[: -len('__init__.py')]
+            for name in {
+                f[len(prefix) :].split('/')[0] for f in self.files if f.startswith(prefix) and f.endswith('.py')
+            }:
                 if name != '__init__.py':
                     found.setdefault(name[:-3] if name.endswith('.py') else name, ('module', module, None))
         for name in self.exported(module):
@@ -84,7 +105,7 @@ class Wheel:
         if not node.level:
             return node.module
         base = module.split('.')
-        base = base[:len(base) - node.level + package]
+        base = base[: len(base) - node.level + package]
         return '.'.join(base + ([node.module] if node.module else []))
 
     def import_from(self, found, origin, node):
@@ -189,10 +210,12 @@ class Wheel:
 
     def ops(self):
         library = self.zip.read('torch_npu/lib/libtorch_npu.so')
-        for text in set(re.findall(rb'(?<=\0)(\w+(?:\.\w+)?\([^\0()]*(?:\([^\0()]*\)[^\0()]*)*\) -> [^\0]+)(?=\0)', library)):
+        for text in set(
+            re.findall(rb'(?<=\0)(\w+(?:\.\w+)?\([^\0()]*(?:\([^\0()]*\)[^\0()]*)*\) -> [^\0]+)(?=\0)', library)
+        ):
             text = text.decode('ascii', 'replace')
             if re.search('npu|fast_gelu', text.split('(')[0]) and not UNWANTED_OPS.search(text.split('(')[0]):
-                yield text.split('(')[0], text[text.index('('):]
+                yield text.split('(')[0], text[text.index('(') :]
 
 
 def signature(node, method=False):
@@ -219,10 +242,14 @@ def main(paths):
     every = [wheel.version for wheel in wheels]
     lines = []
     for part in table:
-        rows = ['  %s: %s' % (json.dumps(name), json.dumps({t: 'all' if v == every else v for t, v in texts.items()}))
-                for name, texts in sorted(table[part].items())]
+        rows = [
+            '  %s: %s' % (json.dumps(name), json.dumps({t: 'all' if v == every else v for t, v in texts.items()}))
+            for name, texts in sorted(table[part].items())
+        ]
         lines.append(' "%s": {\n%s\n }' % (part, ',\n'.join(rows)))
-    header = ' "source": "the wheels on PyPI, by tests/data/read_torch_npu_wheels.py",\n "versions": %s' % json.dumps(every)
+    header = ' "source": "the wheels on PyPI, by tests/data/read_torch_npu_wheels.py",\n "versions": %s' % json.dumps(
+        every
+    )
     Path(__file__).with_name('torch_npu_api.json').write_text('{\n%s,\n%s\n}\n' % (header, ',\n'.join(lines)))
 
 

@@ -32,9 +32,18 @@ def pytest_ignore_collect(collection_path, config):
     return True if collection_path.name == 'test_every_script.py' and not named(config) else None
 
 
-def pytest_configure(config):
-    if named(config) and config.getoption('dist', 'no') != 'no':
-        config.option.dist = 'loadgroup'  # the rows of a folder stay in one process, in their order
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """The rows of a folder stay in one process and in their order; xdist's own loadgroup does nothing with pytest 9.2."""
+    if not named(config):
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return nodeid.partition('[')[2].rpartition('-')[0]
+
+    return ByFolder(config, log)
 
 
 @pytest.hookimpl(trylast=True)

@@ -73,15 +73,8 @@ def pytest_generate_tests(metafunc):
         raise pytest.UsageError('--rebase needs the file to write: --baseline FILE')
     rows = {name: rows_of(name, option('device')) for name in chosen(option('folders'), FOLDERS)}
     wanted = chosen(option('scripts'), list(dict.fromkeys(itertools.chain.from_iterable(rows.values()))))
-    metafunc.parametrize(
-        'name, row',
-        [
-            pytest.param(name, row, id=f'{name}-{row}', marks=pytest.mark.xdist_group(name))
-            for name in rows
-            for row in rows[name]
-            if row in wanted
-        ],
-    )
+    cases = [(name, row) for name in rows for row in rows[name] if row in wanted]
+    metafunc.parametrize('name, row', cases, ids=[f'{name}-{row}' for name, row in cases])
 
 
 # ---- running them

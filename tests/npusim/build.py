@@ -4,6 +4,7 @@
 
 Ends with 1 and one sentence where that is not possible (no C++ compiler, another torch).
 """
+
 import importlib.util
 import sys
 from pathlib import Path

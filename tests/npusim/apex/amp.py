@@ -5,6 +5,7 @@ O1  float32 model, operators cast by a list       O3  float16 throughout
 
 O1 is apex's patching of torch's functions; here torch.autocast does it, around the model's forward.
 """
+
 import contextlib
 import types
 
@@ -12,21 +13,41 @@ import torch
 
 __all__ = ['initialize', 'scale_loss', 'master_params', 'state_dict', 'load_state_dict']
 
-LEVELS = {    # opt_level: model dtype, batch norm stays float32, float32 master weights, loss scale
-    'O0': (torch.float32, None, False, 1.),
+LEVELS = {  # opt_level: model dtype, batch norm stays float32, float32 master weights, loss scale
+    'O0': (torch.float32, None, False, 1.0),
     'O1': (None, None, None, 'dynamic'),
     'O2': (torch.float16, True, True, 'dynamic'),
-    'O3': (torch.float16, False, False, 1.),
+    'O3': (torch.float16, False, False, 1.0),
 }
-_scalers = []      # one per loss, as apex keeps them: of the process, not of a model
+_scalers = []  # one per loss, as apex keeps them: of the process, not of a model
 _enabled = False
 
 
-def initialize(models, optimizers=None, enabled=True, opt_level="O1", cast_model_type=None, patch_torch_functions=None,
-               keep_batchnorm_fp32=None, master_weights=None, loss_scale=None, cast_model_outputs=None, num_losses=1,
-               verbosity=1, dynamic_init_scale=2.**16, scale_growth_factor=2., scale_backoff_factor=0.5, scale_window=2000,
-               min_loss_scale=None, max_loss_scale=2.**24, combine_grad=None, combine_ddp=None, ddp_replica_count=4,
-               user_cast_preferred=None, check_combined_tensors=None):
+def initialize(
+    models,
+    optimizers=None,
+    enabled=True,
+    opt_level='O1',
+    cast_model_type=None,
+    patch_torch_functions=None,
+    keep_batchnorm_fp32=None,
+    master_weights=None,
+    loss_scale=None,
+    cast_model_outputs=None,
+    num_losses=1,
+    verbosity=1,
+    dynamic_init_scale=2.0**16,
+    scale_growth_factor=2.0,
+    scale_backoff_factor=0.5,
+    scale_window=2000,
+    min_loss_scale=None,
+    max_loss_scale=2.0**24,
+    combine_grad=None,
+    combine_ddp=None,
+    ddp_replica_count=4,
+    user_cast_preferred=None,
+    check_combined_tensors=None,
+):
     """-> (models, optimizers), changed in place, in the form they were given: one or a list of each."""
     global _enabled
     _enabled = enabled
@@ -47,9 +68,18 @@ def initialize(models, optimizers=None, enabled=True, opt_level="O1", cast_model
         _cast_model(model, dtype, batch_norm, cast_model_outputs or torch.float32)
     for optimizer in _listed(optimizers):
         _prepare_optimizer(optimizer, masters, combine_grad)
-    _scalers[:] = [LossScaler(scale if loss_scale is None else loss_scale, dynamic_init_scale, scale_growth_factor,
-                              scale_backoff_factor, scale_window, min_loss_scale, max_loss_scale)
-                   for _ in range(num_losses)]
+    _scalers[:] = [
+        LossScaler(
+            scale if loss_scale is None else loss_scale,
+            dynamic_init_scale,
+            scale_growth_factor,
+            scale_backoff_factor,
+            scale_window,
+            min_loss_scale,
+            max_loss_scale,
+        )
+        for _ in range(num_losses)
+    ]
     return (models, optimizers) if optimizers is not None else models
 
 
@@ -61,27 +91,35 @@ def _listed(one_or_many):
 
 # ---------------------------------------------------------------------- model
 
+
 def _check_is_bare(model):
     parallel = (torch.nn.parallel.DistributedDataParallel, torch.nn.DataParallel)
     if isinstance(model, parallel):
-        raise RuntimeError('Incoming model is an instance of %s. Parallel wrappers should only be applied to the model(s) '
-                           'AFTER the model(s) have been returned from amp.initialize.' % type(model).__name__)
+        raise RuntimeError(
+            'Incoming model is an instance of %s. Parallel wrappers should only be applied to the model(s) '
+            'AFTER the model(s) have been returned from amp.initialize.' % type(model).__name__
+        )
     for name, p in model.named_parameters():
         if p.dtype == torch.float16:
-            raise RuntimeError('Found param %s with type float16, expected float32: do not call .half() on the model before '
-                               'passing it to amp.initialize' % name)
+            raise RuntimeError(
+                'Found param %s with type float16, expected float32: do not call .half() on the model before '
+                'passing it to amp.initialize' % name
+            )
 
 
 def _cast_model(model, dtype, keep_batch_norm, output_dtype):
     """Casts the model, and wraps its forward: inputs to the model's dtype (or autocast), outputs to float32."""
     inner = model.forward
     if dtype is None:
+
         def run(arguments, keywords):
             with torch.autocast(next(model.parameters()).device.type, torch.float16):
                 return inner(*arguments, **keywords)
     else:
+
         def run(arguments, keywords):
             return inner(*_cast(arguments, dtype), **_cast(keywords, dtype))
+
         for module in model.modules():
             if not (keep_batch_norm and isinstance(module, torch.nn.modules.batchnorm._BatchNorm)):
                 _cast_own(module, dtype)
@@ -107,6 +145,7 @@ def _cast(value, dtype):
 
 # ------------------------------------------------------------------ optimizer
 
+
 def _prepare_optimizer(optimizer, masters, combine_grad):
     """Lets it make float32 masters of its float16 parameters when it is first used, and adds the clipping of combine_grad.
 
@@ -114,7 +153,7 @@ def _prepare_optimizer(optimizer, masters, combine_grad):
     """
     if hasattr(optimizer, '_amp_pairs'):
         raise RuntimeError('A given optimizer should only be passed through amp.initialize once.')
-    optimizer._amp_pairs = None if masters else []       # (model parameter, its float32 master); None: not made yet
+    optimizer._amp_pairs = None if masters else []  # (model parameter, its float32 master); None: not made yet
     step, zero_grad = optimizer.step, optimizer.zero_grad
 
     def step_and_copy(self, closure=None):
@@ -150,7 +189,7 @@ def _make_masters(optimizer):
                 group['params'][i] = master
                 if p in optimizer.state:
                     optimizer.state[master] = optimizer.state.pop(p)
-    optimizer.load_state_dict(optimizer.state_dict())      # gives the moments the masters' dtype
+    optimizer.load_state_dict(optimizer.state_dict())  # gives the moments the masters' dtype
 
 
 def _clip(optimizer, max_norm, norm_type=2):
@@ -165,6 +204,7 @@ def master_params(optimizer):
 
 # ---------------------------------------------------------------------- scale
 
+
 class LossScaler:
     def __init__(self, loss_scale, init_scale, growth, backoff, window, smallest, largest):
         self.dynamic = loss_scale == 'dynamic'
@@ -175,7 +215,7 @@ class LossScaler:
     def update(self, overflow):
         """-> whether the step is to be skipped; a fixed scale skips none."""
         if overflow and self.dynamic:
-            self.scale = max(self.scale * self.backoff, self.smallest or 0.)
+            self.scale = max(self.scale * self.backoff, self.smallest or 0.0)
             self.unskipped = 0
             return True
         self.unskipped += 1
@@ -191,8 +231,10 @@ def scale_loss(loss, optimizers, loss_id=0, model=None, delay_unscale=False, del
         yield loss
         return
     if not _scalers:
-        raise RuntimeError('Invoked `with amp.scale_loss`, but internal Amp state has not been initialized: '
-                           'call model, optimizer = amp.initialize(model, optimizer, ...) first.')
+        raise RuntimeError(
+            'Invoked `with amp.scale_loss`, but internal Amp state has not been initialized: '
+            'call model, optimizer = amp.initialize(model, optimizer, ...) first.'
+        )
     if delay_unscale or delay_overflow_check:
         raise RuntimeError('the apex of tests/npusim simulates neither delay_unscale nor delay_overflow_check')
     scaler = _scalers[loss_id]
@@ -245,6 +287,7 @@ def _skip_next_step(optimizer):
 
 
 # ----------------------------------------------------------------- checkpoint
+
 
 def state_dict(destination=None):
     state = {} if destination is None else destination

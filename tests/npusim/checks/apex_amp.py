@@ -1,4 +1,5 @@
 """The stand-in for apex trains at every level, and skips a step whose gradients overflow."""
+
 import contextlib
 import io
 
@@ -10,7 +11,7 @@ from device import batch, close, losses, net, raises
 
 def prepared(device, **options):
     model = net(device)
-    return amp.initialize(model, torch.optim.SGD(model.parameters(), .02, momentum=.9), verbosity=0, **options)
+    return amp.initialize(model, torch.optim.SGD(model.parameters(), 0.02, momentum=0.9), verbosity=0, **options)
 
 
 def step(model, optimizer, x, y, spoil=False):
@@ -25,9 +26,9 @@ def step(model, optimizer, x, y, spoil=False):
 
 
 def check_levels_train_as_float32_does():
-    wanted = losses('cpu', lambda p: torch.optim.SGD(p, .02, momentum=.9))
+    wanted = losses('cpu', lambda p: torch.optim.SGD(p, 0.02, momentum=0.9))
     for device in ('cpu', 'npu:1'):
-        for level, tolerance in (('O0', 1e-6), ('O1', .02), ('O2', .02)):
+        for level, tolerance in (('O0', 1e-6), ('O1', 0.02), ('O2', 0.02)):
             model, optimizer = prepared(device, opt_level=level)
             x, y = batch(device)
             assert model(x).dtype == torch.float32
@@ -38,7 +39,10 @@ def check_what_o2_casts():
     model, optimizer = prepared('npu', opt_level='O2', combine_grad=True)
     dtypes = {name: p.dtype for name, p in model.named_parameters()}
     assert dtypes['head.weight'] == torch.float16 and dtypes['stem.1.weight'] == torch.float32
-    assert {p.dtype for p in amp.master_params(optimizer)} == {torch.float16, torch.float32}    # masters come with the first use
+    assert {p.dtype for p in amp.master_params(optimizer)} == {
+        torch.float16,
+        torch.float32,
+    }  # masters come with the first use
     x, y = batch('npu')
     with amp.scale_loss(F.cross_entropy(model(x), y), optimizer) as scaled:
         scaled.backward()
@@ -58,13 +62,13 @@ def check_overflow_skips_one_step():
             with contextlib.redirect_stdout(said):
                 step(model, optimizer, *data, spoil=True)
             assert all(map(torch.equal, before, model.parameters())) and 'Skipping step' in said.getvalue()
-            assert amp.state_dict() == {'loss_scaler0': {'loss_scale': 2.**15, 'unskipped': 0}}
+            assert amp.state_dict() == {'loss_scaler0': {'loss_scale': 2.0**15, 'unskipped': 0}}
             step(model, optimizer, *data)
             assert not torch.equal(before[0], next(model.parameters()))
 
 
 def check_a_fixed_scale_stays():
-    model, optimizer = prepared('npu', opt_level='O1', loss_scale=64.)
+    model, optimizer = prepared('npu', opt_level='O1', loss_scale=64.0)
     step(model, optimizer, *batch('npu'), spoil=True)
     assert amp.state_dict()['loss_scaler0']['loss_scale'] == 64
 
@@ -86,13 +90,13 @@ def check_gradients_accumulate():
 
 def check_state_comes_back():
     prepared('cpu', opt_level='O2')
-    amp.load_state_dict({'loss_scaler0': {'loss_scale': 8., 'unskipped': 5}})
-    assert amp.state_dict() == {'loss_scaler0': {'loss_scale': 8., 'unskipped': 5}}
+    amp.load_state_dict({'loss_scaler0': {'loss_scale': 8.0, 'unskipped': 5}})
+    assert amp.state_dict() == {'loss_scaler0': {'loss_scale': 8.0, 'unskipped': 5}}
 
 
 def check_misuse_raises():
     model = net('cpu')
-    optimizer = torch.optim.SGD(model.parameters(), .1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
     raises(RuntimeError, 'letter O', amp.initialize, model, optimizer, opt_level='02')
     raises(RuntimeError, 'combine_grad', amp.initialize, model, optimizer, opt_level='O0', combine_grad=True)
     raises(RuntimeError, 'float16', amp.initialize, net('cpu').half(), optimizer)

@@ -1,4 +1,5 @@
 """What the simulated device does, against the CPU."""
+
 import contextlib
 import copy
 import glob
@@ -77,8 +78,9 @@ def close(a, b, tolerance=1e-6):
 
 # -------------------------------------------------------------------- training
 
+
 def check_training_equals_the_cpu():
-    for optimizer in (lambda p: torch.optim.SGD(p, .1, momentum=.9), lambda p: torch.optim.AdamW(p, 1e-2)):
+    for optimizer in (lambda p: torch.optim.SGD(p, 0.1, momentum=0.9), lambda p: torch.optim.AdamW(p, 1e-2)):
         on_cpu = losses('cpu', optimizer)
         close(losses(NPU, optimizer), on_cpu)
         assert on_cpu[-1] < on_cpu[0]
@@ -86,24 +88,30 @@ def check_training_equals_the_cpu():
 
 def check_fused_optimizers_equal_torch():
     for fused, plain in (
-            (lambda p: torch_npu.optim.NpuFusedSGD(p, lr=.1, momentum=.9, weight_decay=.1, nesterov=True),
-             lambda p: torch.optim.SGD(p, .1, momentum=.9, weight_decay=.1, nesterov=True)),
-            (lambda p: torch_npu.optim.NpuFusedAdam(p, 1e-2, weight_decay=.1), lambda p: torch.optim.Adam(p, 1e-2, weight_decay=.1)),
-            (lambda p: torch_npu.optim.NpuFusedAdamW(p, 1e-2), lambda p: torch.optim.AdamW(p, 1e-2)),
-            (lambda p: torch_npu.optim.NpuFusedRMSprop(p, 1e-3), lambda p: torch.optim.RMSprop(p, 1e-3)),
-            (lambda p: torch_npu.optim.NpuFusedAdadelta(p), lambda p: torch.optim.Adadelta(p))):
+        (
+            lambda p: torch_npu.optim.NpuFusedSGD(p, lr=0.1, momentum=0.9, weight_decay=0.1, nesterov=True),
+            lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.1, nesterov=True),
+        ),
+        (
+            lambda p: torch_npu.optim.NpuFusedAdam(p, 1e-2, weight_decay=0.1),
+            lambda p: torch.optim.Adam(p, 1e-2, weight_decay=0.1),
+        ),
+        (lambda p: torch_npu.optim.NpuFusedAdamW(p, 1e-2), lambda p: torch.optim.AdamW(p, 1e-2)),
+        (lambda p: torch_npu.optim.NpuFusedRMSprop(p, 1e-3), lambda p: torch.optim.RMSprop(p, 1e-3)),
+        (lambda p: torch_npu.optim.NpuFusedAdadelta(p), lambda p: torch.optim.Adadelta(p)),
+    ):
         close(losses(NPU, fused), losses('cpu', plain), 2e-5)
 
 
 def check_fused_optimizers_have_their_limits():
     model, (x, y) = net(NPU), batch(NPU)
-    optimizer = torch_npu.optim.NpuFusedSGD(model.parameters(), lr=.1)
+    optimizer = torch_npu.optim.NpuFusedSGD(model.parameters(), lr=0.1)
     raises(ValueError, 'set_to_none', optimizer.zero_grad, set_to_none=True)
     for p in model.head.parameters():
         p.requires_grad_(False)
     F.cross_entropy(model(x), y).backward()
     optimizer.step()
-    for p in model.head.parameters():                    # no gradient at the first step: left out for good
+    for p in model.head.parameters():  # no gradient at the first step: left out for good
         p.requires_grad_(True)
     before = model.head.weight.clone()
     F.cross_entropy(model(x), y).backward()
@@ -123,7 +131,7 @@ def check_fused_optimizers_continue_from_a_checkpoint():
         if step == 2:
             other.load_state_dict(model.state_dict())
             second.load_state_dict(copy.deepcopy(first.state_dict()))
-        for m, o in ((model, first), (other, second))[:1 + (step > 1)]:
+        for m, o in ((model, first), (other, second))[: 1 + (step > 1)]:
             o.zero_grad()
             F.cross_entropy(m(x), y).backward()
             o.step()
@@ -133,7 +141,7 @@ def check_fused_optimizers_continue_from_a_checkpoint():
 
 def check_autocast_and_scaler():
     model, (x, y) = net(NPU), batch(NPU)
-    optimizer, scaler = torch.optim.SGD(model.parameters(), .1), torch_npu.npu.amp.GradScaler(init_scale=1024.)
+    optimizer, scaler = torch.optim.SGD(model.parameters(), 0.1), torch_npu.npu.amp.GradScaler(init_scale=1024.0)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         for step in range(5):
@@ -151,7 +159,7 @@ def check_autocast_and_scaler():
     assert scaler.get_scale() == 512 and 'Skipping step' in said.getvalue()
     assert scaler.state_dict()['dynamic'] is True
     raises(KeyError, 'dynamic', scaler.load_state_dict, torch.amp.GradScaler('cpu').state_dict())
-    fixed = torch_npu.npu.amp.GradScaler(init_scale=8., dynamic=False)
+    fixed = torch_npu.npu.amp.GradScaler(init_scale=8.0, dynamic=False)
     optimizer.zero_grad()
     fixed.scale(model(x).sum()).backward()
     fixed.step(optimizer)
@@ -172,17 +180,19 @@ def check_results_share_no_memory():
 
 # ------------------------------------------------------------------- operators
 
+
 def check_fusion_attention_equals_sdpa():
     heads, width = 4, 8
     for layout in ('BNSD', 'BSND', 'BSH', 'SBH'):
         q, k, v = (torch.randn(2, heads, 5, width, requires_grad=True) for _ in range(3))
-        mask = torch.rand(5, 5) < .3
+        mask = torch.rand(5, 5) < 0.3
         mask.fill_diagonal_(False)
         wanted = F.scaled_dot_product_attention(q, k, v, attn_mask=~mask)
         wanted.square().sum().backward()
         theirs = [in_layout(t.detach(), layout).to(NPU).requires_grad_() for t in (q, k, v)]
-        output, top, total, *rest = torch_npu.npu_fusion_attention(*theirs, heads, layout, scale=width ** -.5,
-                                                                   atten_mask=mask.to(NPU))
+        output, top, total, *rest = torch_npu.npu_fusion_attention(
+            *theirs, heads, layout, scale=width**-0.5, atten_mask=mask.to(NPU)
+        )
         output.square().sum().backward()
         assert top.shape == total.shape == (2, heads, 5, 8) and rest[1:] == [0, 0, 0]
         close(output, in_layout(wanted, layout), 2e-6)
@@ -211,9 +221,9 @@ def check_small_operators():
 
 
 def check_views_and_resizes():
-    x = torch.arange(12., device=NPU).view(3, 4)
+    x = torch.arange(12.0, device=NPU).view(3, 4)
     x.t()[1].mul_(10)
-    close(x, torch.arange(12.).view(3, 4) * torch.tensor([1., 10., 1., 1.]))
+    close(x, torch.arange(12.0).view(3, 4) * torch.tensor([1.0, 10.0, 1.0, 1.0]))
     out = torch.empty(0, device=NPU)
     torch.add(x, 1, out=out)
     assert out.shape == (3, 4) and out.device == NPU
@@ -226,10 +236,11 @@ def check_mixed_devices_raise():
     raises(RuntimeError, 'same device', lambda: a.to(NPU) @ a)
     raises(RuntimeError, 'same device', lambda: a.to(NPU) + a.to('npu:0'))
     raises(RuntimeError, 'should be the same', net(NPU), batch('cpu')[0])
-    close(a.to(NPU) * torch.tensor(2.), a * 2)             # a scalar may stay on the CPU, as on every backend
+    close(a.to(NPU) * torch.tensor(2.0), a * 2)  # a scalar may stay on the CPU, as on every backend
 
 
 # --------------------------------------------------------------------- device
+
 
 def check_checkpoints_move():
     with tempfile.TemporaryDirectory() as folder:
@@ -249,7 +260,7 @@ def check_generators_are_separate():
     torch.manual_seed(3)
     state = torch.get_rng_state()
     first = torch.rand(4, device='npu')
-    assert torch.equal(state, torch.get_rng_state())       # drawing on the device leaves the CPU's generator alone
+    assert torch.equal(state, torch.get_rng_state())  # drawing on the device leaves the CPU's generator alone
     torch.npu.manual_seed(3)
     assert torch.equal(first, torch.rand(4, device='npu'))
     kept = torch.npu.get_rng_state()
@@ -257,11 +268,13 @@ def check_generators_are_separate():
     torch.npu.set_rng_state(kept)
     assert torch.equal(again, F.dropout(torch.ones(100, device='npu')))
     own = torch.Generator('npu').manual_seed(5)
-    assert torch.equal(torch.randn(3, device='npu', generator=own), torch.randn(3, device='npu', generator=own.manual_seed(5)))
+    assert torch.equal(
+        torch.randn(3, device='npu', generator=own), torch.randn(3, device='npu', generator=own.manual_seed(5))
+    )
 
 
 def check_devices_and_memory():
-    assert torch.npu.device_count() == 4 and torch.npu.is_available()      # ASCEND_RT_VISIBLE_DEVICES of the test
+    assert torch.npu.device_count() == 4 and torch.npu.is_available()  # ASCEND_RT_VISIBLE_DEVICES of the test
     raises(RuntimeError, 'there is no NPU 4', torch.npu.set_device, 'npu:4')
     torch.npu.set_device('npu:2')
     assert torch.npu.current_device() == 2 and torch.ones(1, device='npu').device.index == 2
@@ -300,7 +313,12 @@ def check_settings():
     assert torch.npu.is_jit_compile_false() and torch.npu.conv.allow_hf32 and not torch.npu.matmul.allow_hf32
     torch.npu.conv.allow_hf32 = False
     torch.npu.set_option({'ACL_OP_DEBUG_LEVEL': 1})
-    wanted = {'jitCompile': 'disable', 'ALLOW_INTERNAL_FORMAT': 'disable', 'ALLOW_CONV_HF32': 'disable', 'ACL_OP_DEBUG_LEVEL': '1'}
+    wanted = {
+        'jitCompile': 'disable',
+        'ALLOW_INTERNAL_FORMAT': 'disable',
+        'ALLOW_CONV_HF32': 'disable',
+        'ACL_OP_DEBUG_LEVEL': '1',
+    }
     assert torch_npu._sim.options == wanted
     raises(ValueError, 'ACL_PRECISION_MODE', torch.npu.set_option, {'ACL_PRECISION_MODE': 'best'})
 
@@ -319,15 +337,19 @@ def check_operator_log():
 def check_profiler_writes_a_trace():
     profiler = torch_npu.profiler
     with tempfile.TemporaryDirectory() as folder:
-        config = profiler._ExperimentalConfig(profiler_level=profiler.ProfilerLevel.Level1,
-                                              aic_metrics=profiler.AiCMetrics.PipeUtilization)
-        with profiler.profile(activities=[profiler.ProfilerActivity.CPU, profiler.ProfilerActivity.NPU],
-                              schedule=profiler.schedule(wait=1, warmup=1, active=1, repeat=1),
-                              on_trace_ready=profiler.tensorboard_trace_handler(folder), experimental_config=config) as prof:
+        config = profiler._ExperimentalConfig(
+            profiler_level=profiler.ProfilerLevel.Level1, aic_metrics=profiler.AiCMetrics.PipeUtilization
+        )
+        with profiler.profile(
+            activities=[profiler.ProfilerActivity.CPU, profiler.ProfilerActivity.NPU],
+            schedule=profiler.schedule(wait=1, warmup=1, active=1, repeat=1),
+            on_trace_ready=profiler.tensorboard_trace_handler(folder),
+            experimental_config=config,
+        ) as prof:
             for _ in range(4):
                 torch.ones(3, device=NPU).exp()
                 prof.step()
-        trace, = glob.glob(folder + '/*_ascend_pt/ASCEND_PROFILER_OUTPUT/trace_view.json')
+        (trace,) = glob.glob(folder + '/*_ascend_pt/ASCEND_PROFILER_OUTPUT/trace_view.json')
         with open(trace) as f:
             assert any(event.get('name') == 'aten::exp' for event in json.load(f)['traceEvents'])
 

@@ -1,4 +1,5 @@
 """The stand-ins have no name and no parameter that the real packages have not."""
+
 import enum
 import inspect
 import pkgutil
@@ -11,7 +12,7 @@ import ascend_api
 import torch
 import torch_npu
 
-VERSION = '2.1.0.post8'      # the oldest torch_npu that is supported; what it lacks, code must ask for
+VERSION = '2.1.0.post8'  # the oldest torch_npu that is supported; what it lacks, code must ask for
 OWN = {'torch_npu.SIMULATED'}
 
 
@@ -72,7 +73,7 @@ def problems(package, version):
 
 
 def is_enum(value):
-    return inspect.isclass(value) and issubclass(value, enum.Enum)      # its call is Python's
+    return inspect.isclass(value) and issubclass(value, enum.Enum)  # its call is Python's
 
 
 def methods(dotted, cls, version):
@@ -101,7 +102,8 @@ def check_apex():
 def check_that_differences_are_seen():
     def set_device(device, wait=True):
         pass
-    assert differences(set_device, '(device)') and differences(lambda lr=.1: 0, '(lr=.2)')
+
+    assert differences(set_device, '(device)') and differences(lambda lr=0.1: 0, '(lr=.2)')
     assert not differences(lambda device: 0, '(device)')
 
 

@@ -1,4 +1,5 @@
 """One rank of a process group 'hccl', in the environment that torchrun sets; imported by each of them."""
+
 import os
 
 import torch
@@ -14,7 +15,7 @@ dist.init_process_group('hccl')
 
 
 def check_collectives():
-    x = torch.full((3,), RANK + 1., device=DEVICE)
+    x = torch.full((3,), RANK + 1.0, device=DEVICE)
     dist.all_reduce(x)
     assert x.device == DEVICE and x[0].item() == WORLD * (WORLD + 1) / 2
     dist.barrier()
@@ -44,8 +45,8 @@ def check_ddp_with_syncbn_equals_one_process():
     """The ranks' halves of a batch train as the whole batch does on the CPU."""
     plain, parallel = models()
     x = torch.randn(4 * WORLD, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    mine = x[4 * RANK:4 * RANK + 4].to(DEVICE)
-    whole, part = (torch.optim.SGD(m.parameters(), .1) for m in (plain, parallel))
+    mine = x[4 * RANK : 4 * RANK + 4].to(DEVICE)
+    whole, part = (torch.optim.SGD(m.parameters(), 0.1) for m in (plain, parallel))
     for _ in range(3):
         for model, optimizer, data in ((plain, whole, x), (parallel, part, mine)):
             optimizer.zero_grad()

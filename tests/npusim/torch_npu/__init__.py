@@ -2,6 +2,7 @@
 
 Public names are those of torch_npu 2.1.0.post8 (tests/test_npusim.py compares them) and SIMULATED.
 """
+
 import os
 
 # a plain `import torch` autoloads this package; it must not while this package imports torch
@@ -26,8 +27,11 @@ SIMULATED = True
 torch.utils.rename_privateuse1_backend('npu')
 torch._register_device_module('npu', npu)
 torch.utils.generate_methods_for_privateuse1_backend(
-    for_tensor=True, for_module=True, for_storage=True,
-    unsupported_dtype=[torch.quint8, torch.quint4x2, torch.quint2x4, torch.qint32, torch.qint8])
+    for_tensor=True,
+    for_module=True,
+    for_storage=True,
+    unsupported_dtype=[torch.quint8, torch.quint4x2, torch.quint2x4, torch.qint32, torch.qint8],
+)
 
 # Backward runs on the calling thread: the engine's threads for a device may still want the interpreter when it ends, and
 # then one run in eight died with `terminate called without an active exception` after it had succeeded.

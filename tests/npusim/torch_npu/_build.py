@@ -2,6 +2,7 @@
 
 The compiler is called directly: torch.utils.cpp_extension would need setuptools, and ninja for nothing in one file.
 """
+
 import fcntl
 import hashlib
 import importlib.util
@@ -15,8 +16,16 @@ import tempfile
 from pathlib import Path
 
 SOURCES = Path(__file__).parent / 'csrc'
-FLAGS = ['-std=c++20', '-O1', '-fPIC', '-shared', '-w', '-DTORCH_EXTENSION_NAME=npusim_C', '-DUSE_DISTRIBUTED',
-         '-DUSE_C10D_GLOO']
+FLAGS = [
+    '-std=c++20',
+    '-O1',
+    '-fPIC',
+    '-shared',
+    '-w',
+    '-DTORCH_EXTENSION_NAME=npusim_C',
+    '-DUSE_DISTRIBUTED',
+    '-DUSE_C10D_GLOO',
+]
 
 
 class BuildError(ImportError):
@@ -50,7 +59,7 @@ def build():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target.parent / 'lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)      # the others wait here for the first one
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the others wait here for the first one
         if not target.exists():
             with tempfile.TemporaryDirectory(dir=target.parent) as folder:
                 compile_to(Path(folder) / target.name)
@@ -62,15 +71,31 @@ def compile_to(path):
     torch, compiler = torch_folder(), shlex.split(os.environ.get('CXX', 'g++'))
     if shutil.which(compiler[0]) is None:
         raise BuildError('npusim: there is no C++ compiler %s; install g++, or name another one in CXX' % compiler[0])
-    command = compiler + FLAGS + [
-        '-I%s/include' % torch, '-I%s/include/torch/csrc/api/include' % torch, '-I' + sysconfig.get_paths()['include'],
-        str(SOURCES / 'module.cpp'), '-o', str(path),
-        '-L%s/lib' % torch, '-ltorch', '-ltorch_cpu', '-ltorch_python', '-lc10', '-Wl,-rpath,%s/lib' % torch]
+    command = (
+        compiler
+        + FLAGS
+        + [
+            '-I%s/include' % torch,
+            '-I%s/include/torch/csrc/api/include' % torch,
+            '-I' + sysconfig.get_paths()['include'],
+            str(SOURCES / 'module.cpp'),
+            '-o',
+            str(path),
+            '-L%s/lib' % torch,
+            '-ltorch',
+            '-ltorch_cpu',
+            '-ltorch_python',
+            '-lc10',
+            '-Wl,-rpath,%s/lib' % torch,
+        ]
+    )
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if 'error' in line or 'undefined' in line]
-        raise BuildError('npusim: csrc/ does not compile against the torch in %s:\n%s'
-                         % (torch, '\n'.join(errors[:20] or [done.stderr[-2000:]])))
+        raise BuildError(
+            'npusim: csrc/ does not compile against the torch in %s:\n%s'
+            % (torch, '\n'.join(errors[:20] or [done.stderr[-2000:]]))
+        )
 
 
 def load():

@@ -1,4 +1,5 @@
 """The process group 'hccl' of torch.distributed: gloo underneath, on device tensors (csrc/hccl.h)."""
+
 import atexit
 import gc
 import time
@@ -21,7 +22,7 @@ def _shutdown():
 
 
 def _make(options, _):
-    atexit.unregister(_shutdown)      # once for all groups
+    atexit.unregister(_shutdown)  # once for all groups
     atexit.register(_shutdown)
     store = dist.PrefixStore('hccl', options.store)
     gloo = dist.ProcessGroupGloo(store, options.group_rank, options.group_size, timeout=options.timeout)
@@ -30,4 +31,4 @@ def _make(options, _):
 
 if dist.is_available():
     dist.Backend.register_backend('hccl', _make, extended_api=True, devices=['npu'])
-    dist.is_hccl_available = lambda: True      # torch_npu adds the same name
+    dist.is_hccl_available = lambda: True  # torch_npu adds the same name

@@ -1,4 +1,5 @@
 """For tests only; the real torch_npu has nothing like it: the compiled device, the operator log and the settings."""
+
 import os
 
 from . import _build

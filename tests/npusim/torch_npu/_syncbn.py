@@ -1,4 +1,5 @@
 """The five kernels of SyncBatchNorm: the CPU has none that the fallback could run."""
+
 import torch
 
 _LIBRARY = torch.library.Library('aten', 'IMPL')

@@ -1,8 +1,14 @@
 """What torch.autocast('npu') asks of its device."""
+
 import torch
 
-__all__ = ['get_amp_supported_dtype', 'is_autocast_enabled', 'set_autocast_enabled', 'get_autocast_dtype',
-           'set_autocast_dtype']
+__all__ = [
+    'get_amp_supported_dtype',
+    'is_autocast_enabled',
+    'set_autocast_enabled',
+    'get_autocast_dtype',
+    'set_autocast_dtype',
+]
 
 
 def get_amp_supported_dtype():

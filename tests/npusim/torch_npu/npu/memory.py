@@ -1,14 +1,28 @@
 """Bytes that tensors hold. Nothing is cached, so what is reserved is what is allocated."""
+
 from .. import _sim
 
-__all__ = ['empty_cache', 'memory_stats', 'reset_accumulated_memory_stats', 'reset_peak_memory_stats',
-           'reset_max_memory_allocated', 'reset_max_memory_cached', 'memory_allocated', 'max_memory_allocated',
-           'memory_reserved', 'max_memory_reserved', 'memory_cached', 'max_memory_cached', 'memory_summary',
-           'set_per_process_memory_fraction']
+__all__ = [
+    'empty_cache',
+    'memory_stats',
+    'reset_accumulated_memory_stats',
+    'reset_peak_memory_stats',
+    'reset_max_memory_allocated',
+    'reset_max_memory_cached',
+    'memory_allocated',
+    'max_memory_allocated',
+    'memory_reserved',
+    'max_memory_reserved',
+    'memory_cached',
+    'max_memory_cached',
+    'memory_summary',
+    'set_per_process_memory_fraction',
+]
 
 
 def _stats(device):
-    from .utils import _index      # utils needs streams, which need the package
+    from .utils import _index  # utils needs streams, which need the package
+
     return _sim.device.memory(_index(device))
 
 
@@ -50,6 +64,7 @@ def memory_summary(device=None, abbreviated=False):
 
 def reset_peak_memory_stats(device=None):
     from .utils import _index
+
     _sim.device.reset_peak_memory(_index(device))
 
 

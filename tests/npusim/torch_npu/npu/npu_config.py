@@ -1,16 +1,20 @@
 """Settings of the whole device. They have no effect here; torch_npu._sim.options shows what was asked for."""
+
 import warnings
 
 from .. import _sim
 
 __all__ = ['set_option', 'set_compile_mode', 'set_mm_bmm_format_nd', 'get_mm_bmm_format_nd', 'is_jit_compile_false']
 
-ALLOWED = {'ACL_OP_SELECT_IMPL_MODE': ['high_performance', 'high_precision'],
-           'ACL_PRECISION_MODE': ['must_keep_origin_dtype', 'allow_mix_precision', 'force_fp16', 'allow_fp32_to_fp16'],
-           'ACL_OP_DEBUG_LEVEL': ['0', '1', '2', '3', '4'],
-           'ACL_OP_COMPILER_CACHE_MODE': ['disable', 'enable', 'force'],
-           'MM_BMM_ND_ENABLE': ['enable', 'disable'],
-           'ALLOW_MATMUL_HF32': ['enable', 'disable'], 'ALLOW_CONV_HF32': ['enable', 'disable']}
+ALLOWED = {
+    'ACL_OP_SELECT_IMPL_MODE': ['high_performance', 'high_precision'],
+    'ACL_PRECISION_MODE': ['must_keep_origin_dtype', 'allow_mix_precision', 'force_fp16', 'allow_fp32_to_fp16'],
+    'ACL_OP_DEBUG_LEVEL': ['0', '1', '2', '3', '4'],
+    'ACL_OP_COMPILER_CACHE_MODE': ['disable', 'enable', 'force'],
+    'MM_BMM_ND_ENABLE': ['enable', 'disable'],
+    'ALLOW_MATMUL_HF32': ['enable', 'disable'],
+    'ALLOW_CONV_HF32': ['enable', 'disable'],
+}
 DEPRECATED = ('ACL_OP_SELECT_IMPL_MODE', 'ACL_OPTYPELIST_FOR_IMPLMODE')
 WORDS = {True: 'enable', False: 'disable'}
 
@@ -43,7 +47,7 @@ def get_mm_bmm_format_nd():
 
 
 class _npuConfig:
-    def __setattr__(self, name, value):      # can be written but not read, as on Ascend
+    def __setattr__(self, name, value):  # can be written but not read, as on Ascend
         if name == 'allow_internal_format':
             _sim.options['ALLOW_INTERNAL_FORMAT'] = WORDS[bool(value)]
 

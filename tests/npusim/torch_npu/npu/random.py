@@ -1,14 +1,25 @@
 """The generators of the devices."""
+
 from typing import Union
 
 import torch
 
-__all__ = ['get_rng_state', 'get_rng_state_all', 'set_rng_state', 'set_rng_state_all', 'manual_seed', 'manual_seed_all',
-           'seed', 'seed_all', 'initial_seed']
+__all__ = [
+    'get_rng_state',
+    'get_rng_state_all',
+    'set_rng_state',
+    'set_rng_state_all',
+    'manual_seed',
+    'manual_seed_all',
+    'seed',
+    'seed_all',
+    'initial_seed',
+]
 
 
 def _generator(device=None):
     from .utils import _index
+
     return torch.npu.default_generators[_index(device)]
 
 

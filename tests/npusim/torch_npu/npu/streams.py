@@ -1,4 +1,5 @@
 """Streams and events. All streams of a device are one, which has always finished; an event is a time."""
+
 import time
 
 import torch

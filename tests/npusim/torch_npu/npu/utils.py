@@ -1,4 +1,5 @@
 """Devices, their names and the current stream."""
+
 import warnings
 from types import SimpleNamespace
 
@@ -8,13 +9,29 @@ from torch._utils import _get_device_index
 from .. import _sim
 from .streams import Stream
 
-__all__ = ['synchronize', 'device_count', 'set_device', 'current_device', 'get_device_name', 'get_device_properties',
-           'mem_get_info', 'get_device_capability', 'device', 'stream', 'set_stream', 'current_stream', 'default_stream',
-           'is_support_inf_nan', 'is_bf16_supported', 'get_npu_overflow_flag', 'npu_check_overflow',
-           'clear_npu_overflow_flag']
+__all__ = [
+    'synchronize',
+    'device_count',
+    'set_device',
+    'current_device',
+    'get_device_name',
+    'get_device_properties',
+    'mem_get_info',
+    'get_device_capability',
+    'device',
+    'stream',
+    'set_stream',
+    'current_stream',
+    'default_stream',
+    'is_support_inf_nan',
+    'is_bf16_supported',
+    'get_npu_overflow_flag',
+    'npu_check_overflow',
+    'clear_npu_overflow_flag',
+]
 
-TOTAL_MEMORY = 32 << 30      # bytes a device says it has
-_stream = {}                 # device: the stream that set_stream chose
+TOTAL_MEMORY = 32 << 30  # bytes a device says it has
+_stream = {}  # device: the stream that set_stream chose
 
 
 def _index(device):
@@ -81,6 +98,7 @@ class device:
 
 # ------------------------------------------------------------------ streams
 
+
 def default_stream(device=None):
     return Stream(_index(device))
 
@@ -112,6 +130,7 @@ def stream(stream):
 
 
 # ------------------------------------- numbers: as Ascend910B, which has inf and nan
+
 
 def is_support_inf_nan():
     return True

@@ -4,11 +4,19 @@ As on Ascend, the parameters and gradients of each dtype are joined into one ten
 works on the joined ones: a parameter without a gradient at that moment is left out for good, and a gradient that is replaced
 later (set to None, say) is no longer seen.
 """
+
 import torch
 from torch.optim.optimizer import Optimizer, required
 
-__all__ = ['NpuFusedOptimizerBase', 'NpuFusedSGD', 'NpuFusedAdadelta', 'NpuFusedLamb', 'NpuFusedAdam', 'NpuFusedAdamW',
-           'NpuFusedRMSprop']
+__all__ = [
+    'NpuFusedOptimizerBase',
+    'NpuFusedSGD',
+    'NpuFusedAdadelta',
+    'NpuFusedLamb',
+    'NpuFusedAdam',
+    'NpuFusedAdamW',
+    'NpuFusedRMSprop',
+]
 
 
 def _join(tensors):
@@ -56,8 +64,9 @@ class NpuFusedOptimizerBase(Optimizer):
             params = [p for p in group['params'] if p.grad is not None]
             for p in params:
                 if p.dtype not in (torch.float32, torch.float16):
-                    raise TypeError("Fused optimizer's parameters must be either float32 or float16, but received %s"
-                                    % p.dtype)
+                    raise TypeError(
+                        "Fused optimizer's parameters must be either float32 or float16, but received %s" % p.dtype
+                    )
             parts = ([p for p in params if p.dtype == dtype] for dtype in (torch.float32, torch.float16))
             self._parts += [_Part(group, part) for part in parts if part]
         self.is_params_grads_combined = bool(self._parts)
@@ -93,7 +102,7 @@ class NpuFusedOptimizerBase(Optimizer):
     def clip_grad_norm_fused_(self, max_norm, norm_type=2):
         self._maybe_init_combined_params_and_grads()
         if not self._parts:
-            return torch.tensor(0.)
+            return torch.tensor(0.0)
         norms = [torch.linalg.vector_norm(part.grad.float(), float(norm_type)) for part in self._parts]
         total = torch.linalg.vector_norm(torch.stack(norms), float(norm_type))
         factor = float(max_norm) / (total + 1e-6)
@@ -109,8 +118,9 @@ class NpuFusedSGD(NpuFusedOptimizerBase):
     def __init__(self, params, lr=required, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError('Nesterov momentum requires a momentum and zero dampening')
-        super().__init__(params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
-                                      nesterov=nesterov))
+        super().__init__(
+            params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
+        )
 
     def _update(self, part, value, grad, step, momentum_buffer):
         group = part.group
@@ -128,8 +138,15 @@ class NpuFusedAdam(NpuFusedOptimizerBase):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad))
 
     def _update(self, part, value, grad, step, exp_avg, exp_avg_sq, max_exp_avg_sq):
-        self._adam(part.group, value, grad.add(value, alpha=part.group['weight_decay']), step, exp_avg, exp_avg_sq,
-                   max_exp_avg_sq)
+        self._adam(
+            part.group,
+            value,
+            grad.add(value, alpha=part.group['weight_decay']),
+            step,
+            exp_avg,
+            exp_avg_sq,
+            max_exp_avg_sq,
+        )
 
     @staticmethod
     def _adam(group, value, grad, step, exp_avg, exp_avg_sq, max_exp_avg_sq):
@@ -139,8 +156,8 @@ class NpuFusedAdam(NpuFusedOptimizerBase):
         square = exp_avg_sq
         if group['amsgrad']:
             square = torch.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
-        root = square.sqrt().div_((1 - beta2 ** step) ** 0.5).add_(group['eps'])
-        value.addcdiv_(exp_avg, root, value=-group['lr'] / (1 - beta1 ** step))
+        root = square.sqrt().div_((1 - beta2**step) ** 0.5).add_(group['eps'])
+        value.addcdiv_(exp_avg, root, value=-group['lr'] / (1 - beta1**step))
 
 
 class NpuFusedAdamW(NpuFusedAdam):
@@ -155,8 +172,9 @@ class NpuFusedAdamW(NpuFusedAdam):
 class NpuFusedLamb(NpuFusedOptimizerBase):
     _state_names = ('exp_avg', 'exp_avg_sq')
 
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0, adam=False,
-                 use_global_grad_norm=False):
+    def __init__(
+        self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0, adam=False, use_global_grad_norm=False
+    ):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
         self.adam, self.use_global_grad_norm = adam, use_global_grad_norm
 
@@ -168,9 +186,9 @@ class NpuFusedLamb(NpuFusedOptimizerBase):
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         update = (exp_avg / (exp_avg_sq.sqrt() + group['eps'])).add_(value, alpha=group['weight_decay'])
         sizes = [p.numel() for p in part.params]
-        for weight, change in zip(value.split(sizes), update.split(sizes)):     # the trust ratio is each parameter's own
+        for weight, change in zip(value.split(sizes), update.split(sizes)):  # the trust ratio is each parameter's own
             norms = weight.norm().clamp(0, 10), change.norm()
-            ratio = 1. if self.adam or 0 in norms else float(norms[0] / norms[1])
+            ratio = 1.0 if self.adam or 0 in norms else float(norms[0] / norms[1])
             weight.add_(change, alpha=-group['lr'] * ratio)
 
 
@@ -178,8 +196,9 @@ class NpuFusedRMSprop(NpuFusedOptimizerBase):
     _state_names = ('square_avg', 'momentum_buffer', 'grad_avg')
 
     def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0, momentum=0, centered=False):
-        super().__init__(params, dict(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
-                                      centered=centered))
+        super().__init__(
+            params, dict(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered)
+        )
 
     def _update(self, part, value, grad, step, square_avg, momentum_buffer, grad_avg):
         group = part.group
@@ -188,9 +207,9 @@ class NpuFusedRMSprop(NpuFusedOptimizerBase):
         square = square_avg
         if group['centered']:
             grad_avg.lerp_(grad, 1 - group['alpha'])
-            square = square_avg - grad_avg ** 2
+            square = square_avg - grad_avg**2
         root = square.sqrt().add_(group['eps'])
-        momentum_buffer.mul_(group['momentum']).addcdiv_(grad, root)      # without momentum: this step alone
+        momentum_buffer.mul_(group['momentum']).addcdiv_(grad, root)  # without momentum: this step alone
         value.add_(momentum_buffer, alpha=-group['lr'])
 
 

@@ -1,4 +1,5 @@
 """torch_npu.profiler, by torch.profiler: the host's operators are traced, and a trace file is really written."""
+
 import datetime
 import enum
 import os
@@ -7,9 +8,21 @@ from typing import Any, Callable, Iterable, Optional
 
 import torch.profiler as _torch
 
-__all__ = ['profile', 'ProfilerActivity', 'supported_activities', 'tensorboard_trace_handler', 'schedule',
-           'ProfilerAction', '_ExperimentalConfig', 'supported_profiler_level', 'supported_ai_core_metrics',
-           'supported_export_type', 'ProfilerLevel', 'AiCMetrics', 'ExportType']
+__all__ = [
+    'profile',
+    'ProfilerActivity',
+    'supported_activities',
+    'tensorboard_trace_handler',
+    'schedule',
+    'ProfilerAction',
+    '_ExperimentalConfig',
+    'supported_profiler_level',
+    'supported_ai_core_metrics',
+    'supported_export_type',
+    'ProfilerLevel',
+    'AiCMetrics',
+    'ExportType',
+]
 
 
 class ProfilerActivity(enum.Enum):
@@ -60,14 +73,24 @@ def supported_export_type():
 
 
 class _ExperimentalConfig:
-    def __init__(self, profiler_level: int = ProfilerLevel.Level0, aic_metrics: int = AiCMetrics.AiCoreNone,
-                 l2_cache: bool = False, msprof_tx: bool = False, data_simplification: bool = True,
-                 record_op_args: bool = False, op_attr: bool = False, gc_detect_threshold: float = None,
-                 export_type: str = ExportType.Text):
-        for what, value, known in (('profiler_level', profiler_level, supported_profiler_level()),
-                                   ('aic_metrics', aic_metrics, supported_ai_core_metrics()),
-                                   ('export_type', export_type, supported_export_type())):
-            if value not in known:      # on Ascend a warning, after which the default is taken
+    def __init__(
+        self,
+        profiler_level: int = ProfilerLevel.Level0,
+        aic_metrics: int = AiCMetrics.AiCoreNone,
+        l2_cache: bool = False,
+        msprof_tx: bool = False,
+        data_simplification: bool = True,
+        record_op_args: bool = False,
+        op_attr: bool = False,
+        gc_detect_threshold: float = None,
+        export_type: str = ExportType.Text,
+    ):
+        for what, value, known in (
+            ('profiler_level', profiler_level, supported_profiler_level()),
+            ('aic_metrics', aic_metrics, supported_ai_core_metrics()),
+            ('export_type', export_type, supported_export_type()),
+        ):
+            if value not in known:  # on Ascend a warning, after which the default is taken
                 raise ValueError('%s is %r; it must be one of %s' % (what, value, sorted(known)))
 
 
@@ -83,6 +106,7 @@ class schedule:
 
 def tensorboard_trace_handler(dir_name: str = None, worker_name: str = None, analyse_flag: bool = True):
     """-> a function for on_trace_ready, which writes <dir>/<worker>_<time>_ascend_pt/ASCEND_PROFILER_OUTPUT/."""
+
     def write(prof):
         now = datetime.datetime.now(datetime.timezone.utc).strftime('%Y%m%d%H%M%S%f')[:-3]
         worker = worker_name or '%s_%d' % (socket.gethostname(), os.getpid())
@@ -90,16 +114,25 @@ def tensorboard_trace_handler(dir_name: str = None, worker_name: str = None, ana
         os.makedirs(folder)
         if analyse_flag:
             prof.export_chrome_trace(os.path.join(folder, 'trace_view.json'))
+
     return write
 
 
 class profile:
-    def __init__(self, *, activities: Optional[Iterable[ProfilerActivity]] = None,
-                 schedule: Optional[Callable[[int], ProfilerAction]] = None,
-                 on_trace_ready: Optional[Callable[..., Any]] = None, record_shapes: bool = False,
-                 profile_memory: bool = False, with_stack: bool = False, with_flops: bool = False,
-                 with_modules: bool = False, experimental_config: Optional[_ExperimentalConfig] = None,
-                 use_cuda: Optional[bool] = None):
+    def __init__(
+        self,
+        *,
+        activities: Optional[Iterable[ProfilerActivity]] = None,
+        schedule: Optional[Callable[[int], ProfilerAction]] = None,
+        on_trace_ready: Optional[Callable[..., Any]] = None,
+        record_shapes: bool = False,
+        profile_memory: bool = False,
+        with_stack: bool = False,
+        with_flops: bool = False,
+        with_modules: bool = False,
+        experimental_config: Optional[_ExperimentalConfig] = None,
+        use_cuda: Optional[bool] = None,
+    ):
         unknown = set(activities or ()) - supported_activities()
         if unknown:
             raise ValueError('activities must be of torch_npu.profiler.ProfilerActivity, not %s' % unknown)
@@ -109,8 +142,12 @@ class profile:
             activities=[_torch.ProfilerActivity.CPU],
             schedule=schedule and (lambda step: _torch.ProfilerAction[schedule(step).name]),
             on_trace_ready=on_trace_ready and (lambda _: on_trace_ready(self)),
-            record_shapes=record_shapes, profile_memory=profile_memory, with_stack=with_stack, with_flops=with_flops,
-            with_modules=with_modules)
+            record_shapes=record_shapes,
+            profile_memory=profile_memory,
+            with_stack=with_stack,
+            with_flops=with_flops,
+            with_modules=with_modules,
+        )
 
     def __enter__(self):
         self.start()

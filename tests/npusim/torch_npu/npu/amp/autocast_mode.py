@@ -1,4 +1,5 @@
 """torch.autocast for the NPU."""
+
 import torch
 
 __all__ = ['autocast', 'custom_fwd', 'custom_bwd']

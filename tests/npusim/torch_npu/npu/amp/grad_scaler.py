@@ -1,4 +1,5 @@
 """The gradient scaler of torch_npu: torch.amp's, with a fixed scale as an option and a line for each skipped step."""
+
 import torch
 
 __all__ = ['GradScaler']
@@ -7,10 +8,23 @@ __all__ = ['GradScaler']
 class GradScaler(torch.amp.GradScaler):
     """No device argument; `dynamic` (False: the scale stays, and no step is skipped) comes before `enabled`."""
 
-    def __init__(self, init_scale=2. ** 16, growth_factor=2.0, backoff_factor=0.5, growth_interval=2000, dynamic=True,
-                 enabled=True):
-        super().__init__('npu', init_scale=init_scale, growth_factor=growth_factor, backoff_factor=backoff_factor,
-                         growth_interval=growth_interval, enabled=enabled)
+    def __init__(
+        self,
+        init_scale=2.0**16,
+        growth_factor=2.0,
+        backoff_factor=0.5,
+        growth_interval=2000,
+        dynamic=True,
+        enabled=True,
+    ):
+        super().__init__(
+            'npu',
+            init_scale=init_scale,
+            growth_factor=growth_factor,
+            backoff_factor=backoff_factor,
+            growth_interval=growth_interval,
+            enabled=enabled,
+        )
         self._dynamic = dynamic
 
     def scale(self, outputs):

@@ -23,7 +23,7 @@ def resample_pos_embed(state_dict, model):
     if old is None or old.shape[1] == model.pos_embed.shape[1]:
         return state_dict, None
     tokens = model.pos_embed.shape[1] - model.patch_embed.num_patches  # the class token
-    side = int(round(math.sqrt(max(old.shape[1] - tokens, 0))))
+    side = round(math.sqrt(max(old.shape[1] - tokens, 0)))
     if side < 1 or side * side != old.shape[1] - tokens:
         raise ValueError(
             f'the position embedding of the checkpoint has {old.shape[1]} tokens, which is no square grid of patches '
@@ -79,7 +79,7 @@ def load_npz(path):
     try:
         return _state_dict(source)
     except KeyError as e:
-        raise ValueError(f'{path} is not a ViT of the JAX release: it has no {e.args[0]}')
+        raise ValueError(f'{path} is not a ViT of the JAX release: it has no {e.args[0]}') from e
 
 
 def _state_dict(source):

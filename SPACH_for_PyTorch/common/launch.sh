@@ -79,7 +79,7 @@ world=$((nproc * nnodes))
 output=${output:-$folder/test/output/${device_id:-0}}
 mkdir -p "$output" || fail "the output folder $output cannot be made; choose another with --output_dir"
 output=$(cd "$output" && pwd -P)
-prefix=train; [[ $case_ == eval ]] && prefix=eval
+prefix=train; if [[ $case_ == eval ]]; then prefix='eval'; fi
 log_name=${prefix}_${device_id:-0}.log
 log() { (cd "$folder" && "$python" -m common.result "$@" --folder "$output" --log-name "$log_name" --case "$case_"); }
 finish() {   # CODE: writes the summary and prints the last lines

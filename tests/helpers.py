@@ -23,7 +23,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
 
-TOP = Path(os.environ.get('ZOO_TOP') or Path(__file__).resolve().parent.parent)
+TOP = Path(__file__).resolve().parent.parent
 FOLDERS = sorted(path.parent.name for path in TOP.glob('*_for_PyTorch/folder.json'))
 VAN = 'VAN-Classification_for_PyTorch'  # the folder of tests that need one, whichever
 # a run of a few seconds

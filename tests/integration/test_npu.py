@@ -73,7 +73,7 @@ def test_patches_change_no_result(name, npusim):
     for model in filter(None, dict.fromkeys((known['model'], known['attention_model']))):
         results = in_folder(name, patched, model, 'npu', **npusim)
         for patch, (said, logits, gradients) in results.items():
-            if patch == 'fast_gelu':
+            if patch == 'fast_gelu' and 'not applied' not in said:
                 assert 'accuracy may change' in said and 0 < logits < 0.5
             else:
                 assert logits <= 1e-5 and gradients <= 1e-4, (patch, logits, gradients)

@@ -52,7 +52,9 @@ def test_importing_torch_is_enough(npusim):
     """Autoload finds the simulated device by its entry point, and TORCH_DEVICE_BACKEND_AUTOLOAD=0 keeps it out."""
     code = 'import os, torch; print(hasattr(torch, "npu"), os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD"))'
     for setting, said in (({}, 'True None'), ({'TORCH_DEVICE_BACKEND_AUTOLOAD': '0'}, 'False 0')):
-        env = environment(**npusim, **setting)
+        env = environment(**npusim)
+        env.pop('TORCH_DEVICE_BACKEND_AUTOLOAD', None)  # importing common/ sets it
+        env.update(setting)
         done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
         assert done.stdout.strip() == said, done.stderr
 

@@ -71,6 +71,9 @@ class Trainer:
             self._prepare_training()
             if args.resume:
                 self._resume(loaded)
+            if args.start_epoch is not None:
+                self.epoch, self.step = args.start_epoch, 0
+            self.accuracies = [*self.accuracies, *[0.0] * self.epoch][: self.epoch]
         self._introduce()
 
     def _prepare_training(self) -> None:
@@ -102,9 +105,6 @@ class Trainer:
             self.precision.load_state_dict(loaded.get('scaler'))
             if self.ema is not None and loaded.get('state_dict_ema'):
                 self.ema.module.load_state_dict(loaded['state_dict_ema'])
-        if args.start_epoch is not None:
-            self.epoch, self.step = args.start_epoch, 0
-        self.accuracies = [*self.accuracies, *[0.0] * self.epoch][: self.epoch]
         self.checkpoints.keep(args.resume)
 
     def _introduce(self) -> None:

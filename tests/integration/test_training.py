@@ -71,7 +71,6 @@ def test_start_epoch(few_digits, tmp_path):
     assert rates(again).items() <= rates(whole).items()
 
 
-@pytest.mark.xfail(reason='without --resume the option has never done anything')
 def test_start_epoch_of_a_new_training(few_digits, tmp_path):
     later = fit(few_digits, tmp_path / 'later', '--start-epoch=2', epochs=3)
     assert {epoch for epoch, _ in rates(later)} == {2}

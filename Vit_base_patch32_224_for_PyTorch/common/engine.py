@@ -74,7 +74,7 @@ def evaluate(
     """
     model.eval()
     start = time.perf_counter()
-    right = torch.zeros(2, dtype=torch.int64, device=device)
+    right1, right5 = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
     loss, images_seen = torch.zeros((), device=device), 0
     if clock is not None:
         clock.begin()
@@ -84,7 +84,8 @@ def evaluate(
         logits = logits.float()
         loss += F.cross_entropy(logits, targets, reduction='sum')
         hits = logits.topk(min(5, logits.shape[1]), dim=1)[1] == targets.view(-1, 1)
-        right += torch.stack([hits[:, :1].sum(), hits.sum()])
+        right1 += hits[:, :1].sum()
+        right5 += hits.sum()
         images_seen += len(targets)
         if clock is not None:
             clock.step(len(targets), batches.take_waited())
@@ -92,7 +93,7 @@ def evaluate(
             return None
     if clock is not None:
         clock.end()
-    one, five, total_loss, total = ranks.sum([*right.tolist(), loss.item(), images_seen], device)
+    one, five, total_loss, total = ranks.sum([right1.item(), right5.item(), loss.item(), images_seen], device)
     counted = total or float('nan')
     found = {'acc1': 100 * one / counted, 'acc5': 100 * five / counted, 'loss': total_loss / counted}
     return {**found, 'images': int(total), 'seconds': time.perf_counter() - start}

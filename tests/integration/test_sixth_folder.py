@@ -20,7 +20,7 @@ NOT_COPIED = shutil.ignore_patterns('.*', 'build', 'output', '__pycache__', 'six
 
 def python(tree, *words):
     """-> exit status, what it said"""
-    env = {key: value for key, value in os.environ.items() if not key.startswith(('PYTEST_', 'ZOO_TOP'))}
+    env = {key: value for key, value in os.environ.items() if not key.startswith('PYTEST_')}
     command = [sys.executable, *map(str, words)]
     done = subprocess.run(command, cwd=tree, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout[-5000:]

@@ -13,7 +13,7 @@ import argparse
 import os
 import sys
 from functools import partial
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from common.errors import UserError, report
 
@@ -78,6 +78,9 @@ class Parser(argparse.ArgumentParser):
         args = sys.argv[1:] if args is None else args
         return super().parse_known_args([dashes(a) for a in args], namespace)
 
+    def defaults(self) -> Dict[str, Any]:
+        return {a.dest: self.get_default(a.dest) for a in self._actions if a.dest != 'help'}
+
     def error(self, message):
         report(f'{message}; `python {self.prog} --help` lists the options')
         self.exit(2)
@@ -141,8 +144,10 @@ def build(description: str, defaults: Mapping[str, Any], hooks: Any = None) -> P
 
 
 def add_option(group: Any, names: str, help: str, default: Any = None, type: Any = None, **more: Any) -> None:
-    """names: all spellings, with blanks between them."""
-    if type is not None:
+    """names: all spellings, with blanks between them. type: what converts the text, or the choices with blanks between them."""
+    if isinstance(type, str):
+        more['choices'] = type.split()
+    elif type is not None:
         more.setdefault('metavar', {COUNT: 'N', POSITIVE: 'N', int: 'N'}.get(type, 'X'))
         more['type'] = type
     group.add_argument(*names.split(), help=help, default=default, **more)
@@ -159,17 +164,17 @@ def add_switch(group: Any, names: str, help: str, opposite: str = '', default: O
 def add_run(option, switch):
     option('data', 'the data set, as --data-path', nargs='?', metavar='DIR')
     option('--data-path --data-dir', 'root of the data set, which holds train/ and val/', metavar='DIR')
-    option('--case', 'what to do; sets further defaults', 'full', choices=list(CASES))
+    option('--case', 'what to do; sets further defaults', 'full', ' '.join(CASES))
     option('--output-dir --output', 'where logs and checkpoints are written', './output', metavar='DIR')
-    help = 'continue the training of this checkpoint (with --eval: the checkpoint to evaluate)'
+    help = 'continue the training of this checkpoint; with --eval: evaluate it'
     option('--resume --checkpoint --ckpt-path', help, metavar='FILE')
-    help = 'begin a training with the weights of this checkpoint; a head of another size is initialised'
+    help = 'begin with the weights of this checkpoint; a head of another size is made anew'
     option('--finetune --finetune-pth --pth-path --initial-checkpoint', help, metavar='FILE')
     switch('--eval --evaluate -e', 'evaluate only; as --case eval')
     help = 'continue from <output-dir>/checkpoint.pth where there is one'
     switch('--auto-resume', help, 'begin at epoch 0 even where <output-dir>/checkpoint.pth exists')
     switch('--use-ema', 'use the averaged weights of the checkpoint; in a training from scratch as --model-ema')
-    help = 'epochs of the training; if given, without cool-down and with a tenth of warm-up at most, unless given too'
+    help = 'if given, without cool-down and with a tenth of warm-up at most, unless given too'
     option('--epochs --epoch', help, 300, POSITIVE)
     option('--start-epoch', 'first epoch (default: 0, or the one in the checkpoint)', None, COUNT)
     option('--max-steps --max-step', 'steps in an epoch at most; 0: all', 0, COUNT)
@@ -186,29 +191,25 @@ def add_device(option, switch):
     option('--device-id', 'number of the card (default: the local rank)', None, COUNT)
     help = 'compute in mixed precision (default: on an accelerator)'
     switch('--amp', help, 'compute in float32 (default: on a CPU)', None)
-    help = 'of mixed precision; auto: float16 on an accelerator, bfloat16 on a CPU'
-    option('--amp-dtype', help, 'auto', choices=['auto', 'float16', 'bfloat16'])
-    help = 'who does mixed precision; auto: torch, or apex where this torch cannot'
-    option('--amp-impl', help, 'auto', choices=['auto', 'native', 'apex'])
-    help = 'O0: float32; O1 and O2: levels of apex, which are the same in native autocast'
-    option('--opt-level', help, 'O1', choices=['O0', 'O1', 'O2'])
+    option('--amp-dtype', 'auto: float16 on an accelerator, bfloat16 on a CPU', 'auto', 'auto float16 bfloat16')
+    option('--amp-impl', 'of mixed precision; auto: torch, or apex where this torch cannot', 'auto', 'auto native apex')
+    option('--opt-level', 'O0: float32; O1, O2: levels of apex, one and the same in autocast', 'O1', 'O0 O1 O2')
     option('--loss-scale', 'dynamic, or a fixed number (float16 only)', 'dynamic', loss_scale)
     switch('--channels-last', 'keep images and weights in NHWC memory format')
     switch('--compile', 'compile the model by torch.compile (torch >= 2.0)')
-    help = 'float32 convolutions and matrix products in HF32 (NPU) or TF32 (CUDA), which are shorter and faster'
-    switch('--hf32 --tf32', help, 'float32 convolutions and matrix products in full float32', None)
+    help = 'float32 products in the shorter HF32 (NPU) or TF32 (CUDA)'
+    switch('--hf32 --tf32', help, 'float32 products in full float32', None)
     switch('--fused-optimizer', "update all parameters in a few kernels: torch_npu's NpuFused*, or torch's fused=True")
-    help = 'changes of npu_patch.py to apply on an NPU: all (those that change no result), none, or names with commas'
+    help = 'changes of npu_patch.py on an NPU: all that change no result, none, or names with commas'
     option('--npu-patch', help, 'all', metavar='NAMES')
     option('--profile', 'write a trace of N steps to <output-dir>/profile', 0, COUNT)
     option('--local-rank', 'set by torch.distributed.launch; the scripts and torchrun do not need it', None, COUNT)
     option('--dist-backend', 'of the process group: hccl, nccl or gloo (default: by device)', metavar='NAME')
     option('--dist-url', 'where the ranks meet, such as tcp://10.1.1.20:23456', 'env://', metavar='URL')
-    help = 'each rank evaluates a part of the validation set (the default)'
+    help = 'each rank evaluates its share of the images (the default)'
     switch('--dist-eval', help, 'each rank evaluates the whole validation set', True)
     switch('--sync-bn', 'batch norm over the images of all ranks')
-    help = 'how the ranks come to equal batch norm statistics before an evaluation'
-    option('--dist-bn', help, 'reduce', choices=['reduce', 'broadcast', 'none'])
+    option('--dist-bn', 'batch norm statistics of the ranks before an evaluation', 'reduce', 'reduce broadcast none')
 
 
 def add_model(option, switch):
@@ -226,42 +227,37 @@ def add_model(option, switch):
 
 def add_data(option, switch):
     option('--batch-size -b --b', 'images of a device in a step', 128, POSITIVE)
-    help = 'images of a device in a step of an evaluation (default: --batch-size)'
-    option('--validation-batch-size --vb', help, None, POSITIVE)
-    help = 'DataLoader workers of a device (default: 8, at most the cores that a device has)'
-    option('--workers --num-workers -j', help, None, COUNT)
-    help = 'page-locked batches, where the device copies them faster (the default)'
-    switch('--pin-mem', help, 'batches in ordinary memory', True)
+    option('--validation-batch-size --vb', 'the same in an evaluation (default: --batch-size)', None, POSITIVE)
+    option('--workers --num-workers -j', 'DataLoader workers of a device (default: its cores, at most 8)', None, COUNT)
+    switch('--pin-mem', 'page-locked batches where they help (the default)', 'batches in ordinary memory', True)
     option('--mean', 'of each channel, 0 to 1', [0.485, 0.456, 0.406], float, nargs=3)
     option('--std', 'of each channel, 0 to 1', [0.229, 0.224, 0.225], float, nargs=3)
     option('--crop-pct', 'share of the side that an evaluation keeps', 0.875, at_least(0.01, float))
-    option('--interpolation', 'how an evaluation resizes images', 'bicubic', choices=['bicubic', 'bilinear'])
-    help = 'go on without images that cannot be read, up to N of them on each rank (100 where N is left out)'
+    option('--interpolation', 'how an evaluation resizes images', 'bicubic', 'bicubic bilinear')
+    help = 'go on without unreadable images, up to N on each rank (100 without N)'
     option('--skip-bad-images', help, 0, COUNT, nargs='?', const=100)
 
 
 def add_augmentation(option, switch):
     switch('--no-aug', 'no augmentation: training images are resized and cropped at the centre')
-    help = 'how a training image is resized'
-    option('--train-interpolation', help, 'random', choices=['random', 'bicubic', 'bilinear'])
+    option('--train-interpolation', 'how a training image is resized', 'random', 'random bicubic bilinear')
     option('--scale', 'smallest and largest area of a random crop', [0.08, 1.0], float, nargs=2)
     option('--ratio', 'smallest and largest aspect ratio of a random crop', [3 / 4, 4 / 3], float, nargs=2)
     option('--hflip', 'probability of a horizontal flip', 0.5, AMOUNT)
     option('--vflip', 'probability of a vertical flip', 0.0, AMOUNT)
     option('--color-jitter', 'strength of the colour jitter; used where --aa is none', 0.4, AMOUNT)
     option('--aa', "timm's auto-augment policy, or none", 'rand-m9-mstd0.5-inc1', policy)
-    help = 'with several ranks: each image three times in an epoch, augmented in different ways'
+    help = 'with several ranks: each image three times in an epoch, in three ways'
     switch('--repeated-aug', help, 'each image once in an epoch')
     option('--reprob', 'probability of random erasing', 0.25, AMOUNT)
-    option('--remode', 'what an erased box is filled with', 'pixel', choices=['const', 'rand', 'pixel'])
+    option('--remode', 'what an erased box is filled with', 'pixel', 'const rand pixel')
     option('--recount', 'erased boxes in an image at most', 1, POSITIVE)
     option('--mixup', 'alpha of mixup; 0: off', 0.8, AMOUNT)
     option('--cutmix', 'alpha of cutmix; 0: off', 1.0, AMOUNT)
     option('--cutmix-minmax', 'smallest and largest cutmix box, in place of alpha', None, float, nargs=2)
     option('--mixup-prob', 'share of batches that are mixed', 1.0, AMOUNT)
     option('--mixup-switch-prob', 'share of mixed batches that use cutmix', 0.5, AMOUNT)
-    help = 'what is mixed with one lambda: a batch, a pair of images or one image'
-    option('--mixup-mode', help, 'batch', choices=['batch', 'pair', 'elem'])
+    option('--mixup-mode', 'what shares one lambda: a batch, a pair of images or one image', 'batch', 'batch pair elem')
     option('--mixup-off-epoch', 'first epoch without mixup and cutmix; 0: they stay on', 0, COUNT)
     option('--smoothing', 'label smoothing', 0.1, AMOUNT)
 
@@ -273,9 +269,9 @@ def add_optimizer(option, switch):
     option('--momentum', 'momentum of SGD', 0.9, AMOUNT)
     option('--weight-decay --wd', 'weight decay; biases and other 1-d weights have none', 0.05, AMOUNT)
     option('--clip-grad', 'limit of the gradients; 0: no limit', None, AMOUNT)
-    option('--clip-mode', 'what --clip-grad limits', 'norm', choices=['norm', 'value'])
+    option('--clip-mode', 'what --clip-grad limits', 'norm', 'norm value')
     option('--lr --learning-rate', 'learning rate (default: --lr-base, scaled to the batch)', None, AMOUNT)
-    help = 'without --lr: the learning rate at a global batch of --lr-base-size; scaled linearly to the global batch'
+    help = 'without --lr: the rate at a global batch of --lr-base-size, scaled linearly to yours'
     option('--lr-base', help, 1e-3, AMOUNT)
     switch('--lr-scaled', 'scale --lr linearly to the global batch, as --lr-base', 'take --lr as it is')
     option('--lr-base-size', 'global batch that --lr-base is for', 1024, POSITIVE)
@@ -290,7 +286,7 @@ def add_schedule(option, switch):
     option('--decay-epochs', 'epochs between steps of the step schedule', 30, AMOUNT)
     option('--decay-rate', 'factor of the step and plateau schedules', 0.1, AMOUNT)
     option('--patience-epochs', 'epochs without a better accuracy that the plateau schedule waits for', 10, COUNT)
-    help = 'share of the training, 0 to 1, from which (and up to which) noise is added to the learning rate'
+    help = 'share of the training, 0 to 1, from which (and up to which) the rate is noisy'
     option('--lr-noise', help, None, float, nargs='+')
     option('--lr-noise-pct', 'largest noise, as a share of the rate', 0.67, AMOUNT)
     option('--lr-noise-std', 'standard deviation of the noise', 1.0, AMOUNT)
@@ -308,15 +304,14 @@ def parse(description: str, recipe: Mapping[str, Any], argv: Optional[Sequence[s
     """
     own = {'network': 'unknown', 'batch_per_node': False, 'summary_also': None}
     base = {**own, **{name: value for name, value in recipe.items() if name != 'cases'}}
-    asked = build(description, base, hooks).parse_known_args(argv)[0]
-    case = 'eval' if asked.eval else asked.case
-    recipe_values = {**base, **CASES[case], **recipe.get('cases', {}).get(case, {})}
-    parser = build(description, recipe_values, hooks)
-    args = parser.parse_args(argv, Args(notes=[], origin={}, adopted=ADOPTED + getattr(hooks, 'adopted', ())))
-    args.origin.update(dict.fromkeys(args.values(), 'default'))
-    args.origin.update(dict.fromkeys(recipe_values, 'recipe'))
-    args.origin.update(dict.fromkeys(on_command_line(parser, argv), 'command line'))
-    args.take({'case': case, 'eval': case == 'eval'}, args.origin['eval' if asked.eval else 'case'])
+    parser = build(description, base, hooks)
+    asked = read(parser, argv)
+    case = 'eval' if asked.get('eval') else asked.get('case', 'full')
+    args = Args(notes=[], origin={}, adopted=ADOPTED + getattr(hooks, 'adopted', ()))
+    args.take(parser.defaults(), 'default')
+    args.take({**base, **CASES[case], **recipe.get('cases', {}).get(case, {})}, 'recipe')
+    args.take(asked, 'command line')
+    args.take({'case': case, 'eval': case == 'eval'}, args.origin['eval' if 'eval' in asked else 'case'])
     for settle in (settle_data, settle_checkpoint, settle_learning):
         settle(args)
     if hooks is not None:
@@ -326,13 +321,11 @@ def parse(description: str, recipe: Mapping[str, Any], argv: Optional[Sequence[s
     return args
 
 
-def on_command_line(parser: Parser, argv: Optional[Sequence[str]]) -> Set[str]:
-    """-> the options that argv names: those that parsing sets although they have a value already."""
+def read(parser: Parser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:
+    """-> {option: value} of those that argv names: those that parsing sets although they have a value already."""
     untouched = object()
-    dests = {action.dest for action in parser._actions if action.option_strings}
-    probe = argparse.Namespace(**dict.fromkeys(dests, untouched))
-    parser.parse_known_args(argv, probe)
-    return {dest for dest in dests if getattr(probe, dest) is not untouched}
+    probe = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(parser.defaults(), untouched)))
+    return {name: value for name, value in vars(probe).items() if value is not untouched}
 
 
 def settle_data(args: Args) -> None:

@@ -12,8 +12,12 @@ from common.compat import TORCH
 from common.errors import UserError
 
 
+class NotApplied(Exception):
+    """A patch changes nothing in this model, on this device; the text says why, as a clause."""
+
+
 class Patch:
-    """One change. apply(model, accelerator) changes the model in place and -> what it did, or '' where it does not apply.
+    """One change. apply(model, accelerator) changes the model in place and -> what it did. Raises NotApplied.
 
     reason: why, in a sentence. versions: which torch_npu it is for, in words. exact: False where results change; such a
     patch is applied only when it is named.
@@ -38,8 +42,21 @@ def chosen(patches: Sequence[Patch], wanted: str) -> List[Patch]:
 
 def apply(patches: Sequence[Patch], model: nn.Module, accelerator: Any) -> List[str]:
     """Applies the patches. -> a line for each, for the log."""
-    done = [(patch, patch.apply(model, accelerator)) for patch in patches]
-    return [f'{patch.name}: {what or f"not applied (it is for {patch.versions})"}' for patch, what in done]
+    lines = []
+    for patch in patches:
+        try:
+            lines.append(f'{patch.name}: {patch.apply(model, accelerator)}')
+        except NotApplied as e:
+            lines.append(f'{patch.name}: not applied, {e}')
+    return lines
+
+
+def of_class(model: nn.Module, *classes: Type) -> List[nn.Module]:
+    """-> the modules of these classes. Raises NotApplied where there is none."""
+    found = [m for m in model.modules() if isinstance(m, classes)]
+    if not found:
+        raise NotApplied(f'this model has no {" and no ".join(cls.__name__ for cls in classes)}')
+    return found
 
 
 # ---- changes that several models share
@@ -49,13 +66,13 @@ def fuse_attention(classes: Dict[Type, Type]) -> Patch:
     """classes: {class in the model: its subclass whose forward calls self.fused(q, k, v, scale, dropout)}."""
 
     def apply(model, accelerator):
+        found = [m for m in of_class(model, *classes) if type(m) in classes]
         function, name = accelerator.attention()
-        found = [m for m in model.modules() if type(m) in classes]
-        if function is None or not found:
-            return ''
+        if function is None:
+            raise NotApplied(name)
         for module in found:
             module.__class__ = classes[type(module)]  # same parameters, another forward
-            module.fused = function
+            module.fused, module.kernel = function, name
         return f'{len(found)} modules use {name}'
 
     reason = 'one kernel instead of five, and no (tokens x tokens) matrix in memory'
@@ -67,7 +84,7 @@ def contiguous_inputs(*classes: Type) -> Patch:
     """Modules of these classes get a plain copy of a transposed view."""
 
     def apply(model, accelerator):
-        found = [m for m in model.modules() if isinstance(m, classes)]
+        found = of_class(model, *classes)
         for module in found:
             module.register_forward_pre_hook(make_contiguous)
         return f'{len(found)} modules'
@@ -86,7 +103,7 @@ def make_contiguous(module, inputs):
 
 def int32_targets(model, accelerator):
     if TORCH >= (2, 1):
-        return ''
+        raise NotApplied(f'torch {torch.__version__} has fast int64 kernels on an NPU')
     accelerator.targets_dtype = torch.int32
     return 'targets are int32 on the device'
 
@@ -109,13 +126,14 @@ class FastGELU(nn.Module):
 
 def fast_gelu(model, accelerator):
     """Every nn.GELU by an approximation that differs from it by up to 0.02."""
-    function, count = accelerator.fast_gelu(), 0
+    function, count = accelerator.fast_gelu(), len(of_class(model, nn.GELU))
+    if function is None:
+        raise NotApplied(f'torch_npu has the kernel from 2.1 on, and torch is {torch.__version__}')
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if function is not None and isinstance(child, nn.GELU):
+            if isinstance(child, nn.GELU):
                 setattr(module, name, FastGELU(function))
-                count += 1
-    return f'{count} activations are approximated; accuracy may change' if count else ''
+    return f'{count} activations are approximated; accuracy may change'
 
 
 FAST_GELU = Patch(

@@ -1,8 +1,11 @@
 """--profile: a trace of some training steps, by the profiler of the device's framework."""
 
+import os
 from typing import Any, Callable
 
 from common import legacy
+
+Say = Callable[[str], None]
 
 
 class NoProfile:
@@ -13,7 +16,32 @@ class NoProfile:
         """At the end: there is nothing to write."""
 
 
-def step_profile(accelerator: Any, steps: int, wait: int, folder: str, say: Callable[[str], None]) -> Any:
+class StepProfile:
+    """A running profiler, which is looked after: torch_npu's logs what goes wrong, and goes on without a trace."""
+
+    def __init__(self, profiler: Any, steps: int, folder: str, say: Say):
+        self.profiler, self.missing, self.folder, self.say = profiler, steps, folder, say
+        self.before = files_below(folder)
+
+    def step(self) -> None:
+        self.missing -= 1
+        self.profiler.step()
+
+    def stop(self) -> None:
+        """Writes the trace, and says so where there is none."""
+        self.profiler.stop()
+        if files_below(self.folder) == self.before:
+            ended = (
+                f'the run ended {self.missing} steps too early' if self.missing > 0 else 'its own lines above say why'
+            )
+            self.say(f'The profiler has written no trace to {self.folder}: {ended}.')
+
+
+def files_below(folder: str) -> int:
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+def step_profile(accelerator: Any, steps: int, wait: int, folder: str, say: Say) -> Any:
     """-> a started profiler, with step() and stop(), which writes to `folder`; for 0 steps one that does nothing.
 
     It records `steps` steps after `wait` steps and one of its own warm-up. The trace has the profiler's format: Chrome and
@@ -25,12 +53,11 @@ def step_profile(accelerator: Any, steps: int, wait: int, folder: str, say: Call
     say(f'{which} are profiled, which slows them and lowers FPS; the trace will be in {folder}.')
     found = accelerator.profiler()
     if found is None:
-        return legacy.StepProfile(accelerator.kind, steps, wait, folder)
-    module, activities = found
-    schedule, handler = (
-        module.schedule(wait=wait, warmup=1, active=steps, repeat=1),
-        module.tensorboard_trace_handler(folder),
-    )
-    profile = module.profile(activities=activities, schedule=schedule, on_trace_ready=handler, record_shapes=True)
-    profile.start()
-    return profile
+        profiler = legacy.StepProfile(accelerator.kind, steps, wait, folder)
+    else:
+        module, activities = found
+        options = {'on_trace_ready': module.tensorboard_trace_handler(folder), 'record_shapes': True}
+        schedule = module.schedule(wait=wait, warmup=1, active=steps, repeat=1)
+        profiler = module.profile(activities=activities, schedule=schedule, **options)
+        profiler.start()
+    return StepProfile(profiler, wait + 1 + steps, folder, say)

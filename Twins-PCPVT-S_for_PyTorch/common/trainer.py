@@ -120,13 +120,14 @@ class Trainer:
         fields.update(parameters=parameters, classes=args.num_classes, img_size=args.img_size)
         self.log.say(messages.RUN_LINE.format(**fields))
         lacking = legacy.missing_features(self.model, device.kind, args.channels_last, self.precision.words)
-        for line in options.described(args) + args.notes + lacking:
+        for line in [*device.notes, *options.described(args), *args.notes, *lacking]:
             self.log.say(line)
         if args.case == 'eval':
             return
         sizes = {'train_size': len(self.train_loader.loader.dataset), 'steps': self.steps, 'epochs': self.epochs}
         sizes.update(global_batch=args.batch_size * ranks.world, lr=args.lr, workers=args.workers)
         self.log.say(messages.SIZES_LINE.format(**sizes))
+        self.log.say(build.kernels(self.model, self.optimizer))
         if self.epoch or self.step:
             self.log.say(messages.RESUMED_LINE.format(resume=args.resume, epoch=self.epoch, step=self.step))
 

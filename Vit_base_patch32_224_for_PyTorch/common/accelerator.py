@@ -4,16 +4,21 @@ Accelerator is the CPU, Card is what NPU and CUDA cards share. Nothing of a vend
 asked for.
 """
 
+import functools
+import importlib.util
 import inspect
+import re
 import resource
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Type
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Type
 
 import torch
 import torch.nn.functional as F
 
 from common import compat
 from common.errors import UserError
+
+NO_TORCH_NPU = 'torch_npu is not installed: pip install -r npu_requirements.txt on a host with CANN'
 
 
 class Accelerator:
@@ -25,6 +30,7 @@ class Accelerator:
     autocast_dtype = torch.bfloat16  # of mixed precision unless told: the CPU has no fast float16
     targets_dtype = torch.int64  # of targets on the device
     ddp_devices = None  # device_ids for DistributedDataParallel
+    notes: Sequence[str] = ()  # lines for the log: why this device was chosen
 
     def __init__(self, index: int = 0):
         self.index = index
@@ -358,16 +364,33 @@ def fusion_attention(q, k, v, scale, dropout=0.0):
 
 def import_npu() -> Any:
     """-> torch.npu, from torch_npu or built into the vendor's torch 1.5. Raises UserError where it cannot be loaded."""
+    problem = npu_problem()
+    if problem:
+        raise UserError(problem)
+    return torch.npu
+
+
+@functools.lru_cache(None)  # an import that failed leaves torch changed in part, and is not tried again
+def npu_problem() -> str:
+    """Imports torch_npu. -> '' where that gives torch.npu, otherwise why not and the way out."""
     if hasattr(torch, 'npu'):
-        return torch.npu
+        return ''
+    if importlib.util.find_spec('torch_npu') is None:
+        return NO_TORCH_NPU
+    if compat.TORCH >= (2, 10) and torch.version.cuda:
+        # both would register the same allocator options, and C++ ends the process: no exception could be caught
+        return (
+            f'torch_npu would abort beside torch {torch.__version__}, which is built for CUDA {torch.version.cuda}; install '
+            "the CPU build of torch, which npu_requirements.txt names (PyPI's torch is the CUDA build)"
+        )
     try:
         import torch_npu  # noqa: F401  (registers torch.npu)
-    except ModuleNotFoundError:
-        raise UserError('torch_npu is not installed: pip install -r npu_requirements.txt on a host with CANN') from None
-    except (ImportError, RuntimeError, OSError) as e:
-        reason = str(e).strip().split('\n')[0]
-        raise UserError(f'torch_npu does not load ({reason}): run `source set_env.sh` of the CANN installation') from e
-    return torch.npu
+    except ModuleNotFoundError as e:
+        return f'torch_npu does not load without the package {e.name}: pip install -r npu_requirements.txt'
+    except Exception as e:  # torch_npu raises plain Exception for parts of CANN that are missing
+        reason = re.split(r'\. Please |\n', str(e).strip())[0]
+        return f'torch_npu does not load ({reason}): run `source set_env.sh` of a complete CANN installation'
+    return ''
 
 
 def import_apex() -> Any:
@@ -394,20 +417,22 @@ def can_fork() -> bool:
 KINDS = {cls.kind: cls for cls in (Npu, Cuda, Accelerator)}
 
 
-def find(wanted: str) -> Tuple[Type[Accelerator], Optional[int]]:
-    """-> (class, number of the card or None) for --device. Raises UserError where there is no such device."""
+def find(wanted: str) -> Tuple[Type[Accelerator], Optional[int], List[str]]:
+    """-> (class, number of the card or None, why auto passed over an NPU) for --device. UserError: there is no such device."""
     kind, _, card = wanted.partition(':')
     kind = {'gpu': 'cuda'}.get(kind, kind)
     if card and not card.isdigit():
         raise UserError(f'--device {wanted}: the card after the colon must be a number')
     if kind == 'auto':
-        return next(cls for cls in KINDS.values() if not cls.missing()), None
+        lacking = {cls: cls.missing() for cls in KINDS.values()}
+        notes = [] if lacking[Npu] in ('', NO_TORCH_NPU) else [f'No NPU is used: {lacking[Npu]}.']
+        return next(cls for cls, reason in lacking.items() if not reason), None, notes
     if kind not in KINDS:
         raise UserError(f'--device {wanted} is not known: choose auto, {", ".join(KINDS)}')
     reason = KINDS[kind].missing()
     if reason:
         raise UserError(f'--device {wanted}: {reason}; choose another --device (auto takes the best one there is)')
-    return KINDS[kind], int(card) if card else None
+    return KINDS[kind], int(card) if card else None, []
 
 
 def choose(wanted: str, index: int = 0) -> Accelerator:
@@ -415,8 +440,10 @@ def choose(wanted: str, index: int = 0) -> Accelerator:
 
     'auto' is the first usable of npu, cuda and cpu; 'gpu' is cuda.
     """
-    cls, card = find(wanted)
-    return cls(index if card is None else card)
+    cls, card, notes = find(wanted)
+    device = cls(index if card is None else card)
+    device.notes = notes
+    return device
 
 
 def count(wanted: str) -> int:

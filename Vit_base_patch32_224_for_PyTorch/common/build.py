@@ -91,6 +91,19 @@ def network(args: Any, made: nn.Module, accelerator: Any, ranks: Any) -> nn.Modu
     return net
 
 
+def kernels(made: nn.Module, optimizer: Any) -> str:
+    """-> which kernels update the weights and attend, for the log."""
+    said = f'Optimizer: {compat.optimizer_kernels(optimizer)}'
+    attention = {name for name in map(attention_kernel, made.modules()) if name}
+    return f'{said}; attention: {", ".join(sorted(attention))}.' if attention else f'{said}.'
+
+
+def attention_kernel(module: nn.Module) -> str:
+    """-> the kernel of an attention, '' for another module. kernel: set by a patch; fused_attn: timm's name."""
+    plain = {True: 'scaled_dot_product_attention', False: 'an explicit softmax', None: ''}
+    return getattr(module, 'kernel', '') or plain[getattr(module, 'fused_attn', None)]
+
+
 def average(args: Any, made: nn.Module) -> Optional[ModelEmaV2]:
     return ModelEmaV2(made, decay=args.model_ema_decay) if args.model_ema else None
 

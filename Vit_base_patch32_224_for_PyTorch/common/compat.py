@@ -4,6 +4,7 @@ import argparse
 import inspect
 import os
 import re
+import sys
 from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
@@ -19,7 +20,7 @@ except ImportError:
 
 __all__ = [
     *('TORCH', 'DropPath', 'to_2tuple', 'trunc_normal_'),
-    *('autocast', 'compiled', 'is_distributed', 'load_plain', 'loader_options'),
+    *('autocast', 'compiled', 'is_distributed', 'load_plain', 'loader_options', 'optimizer_kernels'),
 ]
 
 TORCH = tuple(int(n) for n in re.match(r'(\d+)\.(\d+)', torch.__version__).groups())  # such as (2, 12)
@@ -38,6 +39,18 @@ def autocast(device_type: str, dtype: torch.dtype) -> Optional[Callable[[], Any]
 def compiled(net: nn.Module) -> Optional[nn.Module]:
     """-> the network compiled by torch.compile; None before torch 2.0, which brought it."""
     return torch.compile(net) if hasattr(torch, 'compile') else None
+
+
+def optimizer_kernels(optimizer: Any) -> str:
+    """-> name of the optimizer, and how it updates: all weights in a few kernels, or one after the other."""
+    first = optimizer.param_groups[0]
+    default = getattr(sys.modules.get('torch.optim.optimizer'), '_default_to_fused_or_foreach', None)
+    name, fused, foreach = type(optimizer).__name__, first.get('fused'), first.get('foreach')
+    if 'Fused' in name or fused:
+        return f'{name}, fused'
+    if foreach is None and default is not None and 'foreach' in first:  # torch decides by the device of the weights
+        foreach = default(first['params'], differentiable=False)[1]
+    return f'{name}, {"foreach" if foreach else "weight by weight"}'
 
 
 def loader_options(workers: int) -> Dict[str, Any]:

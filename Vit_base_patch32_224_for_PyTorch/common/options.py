@@ -79,7 +79,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args([dashes(a) for a in args], namespace)
 
     def defaults(self) -> Dict[str, Any]:
-        return {a.dest: self.get_default(a.dest) for a in self._actions if a.dest != 'help'}
+        return {**self._defaults, **{a.dest: self.get_default(a.dest) for a in self._actions if a.dest != 'help'}}
 
     def error(self, message):
         report(f'{message}; `python {self.prog} --help` lists the options')

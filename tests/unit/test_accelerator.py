@@ -1,14 +1,16 @@
 """The device layer as far as a CPU shows it; test_npu.py has the simulated NPU."""
 
 import contextlib
+import importlib
 import json
+import sys
 import warnings
 
 import pytest
 import torch
 from timm.optim import create_optimizer_v2
 
-from common import accelerator, npu_patches, precision, profiling
+from common import accelerator, compat, npu_patches, precision, profiling
 from common.errors import UserError
 
 CPU = accelerator.Accelerator()
@@ -53,6 +55,81 @@ def test_what_a_cpu_lacks_is_said():
         CPU.short_float32(True)
 
 
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """-> function(source): that is what an installed torch_npu does when it is imported, beside the CPU build of torch."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(torch.version, 'cuda', None)
+    accelerator.npu_problem.cache_clear()
+
+    def install(source):
+        (tmp_path / 'torch_npu.py').write_text(source)
+        importlib.invalidate_caches()
+
+    yield install
+    accelerator.npu_problem.cache_clear()
+    sys.modules.pop('torch_npu', None)
+
+
+@pytest.mark.parametrize(
+    'source, words',
+    [
+        (
+            "raise Exception('ASCEND_OPP_PATH environment variable is not set. Please check')",
+            ['ASCEND_OPP_PATH', 'set_env.sh'],
+        ),
+        (
+            "raise Exception('ASCEND_RUNTIME_PATH : /cann/runtime does not exist. Please')",
+            ['/cann/runtime', 'set_env.sh'],
+        ),
+        ("raise ImportError('libhccl.so: cannot open shared object file')", ['libhccl.so', 'set_env.sh']),
+        ('import a_package_that_is_missing', ['a_package_that_is_missing', 'pip install']),
+    ],
+)
+def test_an_npu_that_does_not_load_is_a_sentence(installed, source, words):
+    """It names what is missing and the way out; auto says it too, and takes another device."""
+    installed(source)
+    with pytest.raises(UserError) as told:
+        accelerator.choose('npu')
+    found = accelerator.choose('auto')
+    assert found.kind != 'npu' and len(found.notes) == 1
+    for said in (str(told.value), found.notes[0]):
+        assert all(word in said for word in words) and '\n' not in said, said
+
+
+def test_torch_for_cuda_is_refused_before_the_import_that_would_abort(installed, monkeypatch):
+    installed('import os\nos.abort()')
+    monkeypatch.setattr(torch.version, 'cuda', '13.0')
+    with pytest.raises(UserError, match=r'CUDA 13\.0.*CPU build.*npu_requirements'):
+        accelerator.choose('npu')
+    assert 'CPU build' in accelerator.choose('auto').notes[0]
+
+
+def test_auto_is_silent_where_there_is_no_torch_npu():
+    assert not accelerator.choose('auto').notes
+
+
+def test_a_patch_says_why_it_does_not_apply(monkeypatch):
+    """What is said is true of this model and this device: no such module, no kernel, or a torch that needs it not."""
+    plain = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    lines = npu_patches.apply(
+        [npu_patches.contiguous_inputs(torch.nn.LayerNorm), npu_patches.INT32_TARGETS], plain, CPU
+    )
+    assert 'not applied' in lines[0] and 'no LayerNorm' in lines[0] and 'torch_npu' not in lines[0]
+    assert 'not applied' in lines[1] and torch.__version__ in lines[1]
+    monkeypatch.setattr(accelerator.Accelerator, 'attention', lambda self: (None, 'this torch has no fused attention'))
+    patch = npu_patches.fuse_attention({torch.nn.Linear: torch.nn.Bilinear})
+    assert 'this torch has no fused attention' in npu_patches.apply([patch], plain, CPU)[0]
+
+
+@pytest.mark.parametrize(
+    'options, words', [({}, 'weight by weight'), ({'foreach': True}, 'foreach'), ({'fused': True}, 'fused')]
+)
+def test_the_kernels_of_an_optimizer_are_said(options, words):
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], **options)
+    assert compat.optimizer_kernels(optimizer) == f'AdamW, {words}'
+
+
 def test_patches_are_chosen_by_name():
     one, two = (npu_patches.Patch(name, None, 'why', exact=name == 'one') for name in ('one', 'two'))
     assert npu_patches.chosen([one, two], 'all') == [one] and npu_patches.chosen([one, two], 'none') == []
@@ -76,6 +153,25 @@ def test_a_profile_holds_the_steps_that_were_asked_for(tmp_path, monkeypatch, ol
     names = [event.get('name') for event in (trace['traceEvents'] if isinstance(trace, dict) else trace)]
     assert names.count('aten::mm') == 3
     assert len(said) == 1 and '4 to 6' in said[0] and str(tmp_path) in said[0]
+
+
+class SilentProfiler:
+    """As torch_npu's where it fails: it logs the reason itself and leaves no trace."""
+
+    def step(self):
+        pass
+
+    stop = start = step
+
+
+@pytest.mark.parametrize('steps, words', [(9, 'its own lines'), (2, '1 steps too early')])
+def test_a_trace_that_is_missing_is_said(tmp_path, steps, words):
+    said = []
+    profile = profiling.StepProfile(SilentProfiler(), 3, str(tmp_path), said.append)
+    for _ in range(steps):
+        profile.step()
+    profile.stop()
+    assert len(said) == 1 and words in said[0] and str(tmp_path) in said[0]
 
 
 class Module:

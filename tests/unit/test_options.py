@@ -90,7 +90,7 @@ def test_every_value_has_an_origin():
     assert (args.model, args.img_size, args.mean, args.num_classes) == ('other', 64, [0.1, 0.2, 0.3], 2)
     assert args.given('mean') and not args.given('img_size')
     assert set(args.origin) >= set(args.values())
-    assert resolve('--lr=.1').origin['lr'] == 'command line'
+    assert resolve('--lr=.1').origin['lr'] == 'command line' and args.origin['network'] == 'recipe'
 
 
 def test_options_are_read_only_once_they_are_resolved():

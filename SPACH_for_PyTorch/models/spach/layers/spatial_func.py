@@ -18,6 +18,8 @@ def softmax_attention(q, k, v, scale):
 class SpatialAttention(nn.Module):
     """Tokens (B, N, C) -> (B, N, C): multi-head self-attention; its weights do not depend on N."""
 
+    fused_attn = False  # timm's name, for the log: it is written out
+
     def __init__(self, dim, num_heads):
         super().__init__()
         self.num_heads = num_heads

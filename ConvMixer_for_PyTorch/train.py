@@ -11,9 +11,6 @@ import sys
 from common import cli
 from common.errors import UserError
 from common.hooks import Hooks
-from convmixer import create_model
-from npu_patch import PATCHES
-from one_cycle import OneCycle
 
 # locuslab/convmixer at 4704811: its README's command line on 10 x 64 images, on the defaults of its timm fork.
 RECIPE = {
@@ -50,6 +47,20 @@ RECIPE = {
 }
 
 
+def create_model(name, num_classes=1000, img_size=224, drop_path=None, **kwargs):
+    """The folder's models by name, see convmixer.py; imported here, because they bring torch."""
+    from convmixer import create_model as create
+
+    return create(name, num_classes=num_classes, img_size=img_size, drop_path=drop_path, **kwargs)
+
+
+def patches():
+    """-> what changes on an NPU"""
+    from npu_patch import PATCHES
+
+    return PATCHES
+
+
 class ConvMixerHooks(Hooks):
     """--sched onecycle."""
 
@@ -64,11 +75,13 @@ class ConvMixerHooks(Hooks):
 
     def schedule(self, args, optimizer, steps):
         if args.sched == 'onecycle':
+            from one_cycle import OneCycle
+
             return OneCycle(optimizer, args.lr, args.epochs * steps), args.epochs
         return super().schedule(args, optimizer, steps)
 
 
-HOOKS = ConvMixerHooks(create_model, PATCHES)
+HOOKS = ConvMixerHooks(create_model, patches)
 
 if __name__ == '__main__':
     sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

@@ -10,8 +10,6 @@ import sys
 
 from common import cli
 from common.hooks import Hooks
-from models.registry import create_model
-from npu_patch import PATCHES
 
 # microsoft/SPACH, main.py at its defaults, on 8 x 128 images. Weight decay spares 1-d weights (the ModelZoo's did not).
 RECIPE = {
@@ -55,6 +53,20 @@ RECIPE = {
 SPACH_DROP_PATH = 0.1  # upstream's --drop-path, which reaches its spach models only
 
 
+def create_model(name, num_classes=1000, img_size=224, drop_path=None, **kwargs):
+    """The folder's models by name, see models/registry.py; imported here, because they bring torch."""
+    from models.registry import create_model as create
+
+    return create(name, num_classes=num_classes, img_size=img_size, drop_path=drop_path, **kwargs)
+
+
+def patches():
+    """-> what changes on an NPU"""
+    from npu_patch import PATCHES
+
+    return PATCHES
+
+
 class SpachHooks(Hooks):
     """Upstream's options of its own, and --npu."""
 
@@ -73,7 +85,7 @@ class SpachHooks(Hooks):
         return wanted
 
 
-HOOKS = SpachHooks(create_model, PATCHES)
+HOOKS = SpachHooks(create_model, patches)
 
 if __name__ == '__main__':
     sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

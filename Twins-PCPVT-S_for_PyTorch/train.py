@@ -10,8 +10,6 @@ import sys
 
 from common import cli
 from common.hooks import Hooks
-from gvt import create_model
-from npu_patch import PATCHES
 
 # Meituan-AutoML/Twins at 4700293 (main.py) with --drop-path 0.3 on 8 x 128 images, for the ModelZoo's 100 epochs (upstream
 # trains 300). The rate scales with the global batch as upstream's does; the ModelZoo's did not.
@@ -52,7 +50,22 @@ RECIPE = {
     'cases': {'finetune': {'lr_base': 5e-5, 'epochs': 30, 'warmup_epochs': 2}},
 }
 
-HOOKS = Hooks(create_model, PATCHES)
+
+def create_model(name, num_classes=1000, img_size=224, drop_path=None, **kwargs):
+    """The folder's models by name, see gvt.py; imported here, because they bring torch."""
+    from gvt import create_model as create
+
+    return create(name, num_classes=num_classes, img_size=img_size, drop_path=drop_path, **kwargs)
+
+
+def patches():
+    """-> what changes on an NPU"""
+    from npu_patch import PATCHES
+
+    return PATCHES
+
+
+HOOKS = Hooks(create_model, patches)
 
 if __name__ == '__main__':
     sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

@@ -10,8 +10,6 @@ import sys
 
 from common import cli
 from common.hooks import Hooks
-from models.van import create_model
-from npu_patch import PATCHES
 
 # Upstream's train.py (Visual-Attention-Network/VAN-Classification at e19779b) as its README runs it on 8 x 128 images.
 # Mean and std of 0.5 and the crop of 0.9 are upstream's too: VAN inherits them from timm's ViT settings.
@@ -52,7 +50,22 @@ RECIPE = {
     'cases': {'finetune': {'lr_base': 1e-4, 'epochs': 30, 'warmup_epochs': 2, 'cooldown_epochs': 0}},
 }
 
-HOOKS = Hooks(create_model, PATCHES)
+
+def create_model(name, num_classes=1000, img_size=224, drop_path=None, **kwargs):
+    """The folder's models by name, see models/van.py; imported here, because they bring torch."""
+    from models.van import create_model as create
+
+    return create(name, num_classes=num_classes, img_size=img_size, drop_path=drop_path, **kwargs)
+
+
+def patches():
+    """-> what changes on an NPU"""
+    from npu_patch import PATCHES
+
+    return PATCHES
+
+
+HOOKS = Hooks(create_model, patches)
 
 if __name__ == '__main__':
     sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

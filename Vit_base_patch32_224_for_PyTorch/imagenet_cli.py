@@ -8,7 +8,6 @@ import os
 import sys
 from urllib.parse import urlparse
 
-from common import accelerator
 from common.errors import UserError
 
 LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'common', 'launcher.py')
@@ -84,6 +83,8 @@ def meeting_place(args, environ):
 
 def start_processes(args, environ):
     """Becomes the launcher, with one process for each device (or NPROC_PER_NODE) on each of --world-size machines."""
+    from common import accelerator  # brings torch
+
     host, port = meeting_place(args, environ)
     count = environ.get('NPROC_PER_NODE') or accelerator.count(args.device)
     sys.stdout.flush()

@@ -7,15 +7,13 @@
 The scripts in test/ run this file; `python train.py --help` lists every option.
 """
 
+import re
 import sys
 
 import imagenet_cli
 from common import cli
 from common.errors import UserError
 from common.hooks import Hooks
-from npu_patch import PATCHES
-from vision_transformer import VARIANTS, create_model
-from weights import fit_to_model, load_npz
 
 # The ModelZoo's run (its vit_train.py), which fine-tunes timm's vit_base_patch32_224_in21k weights; from scratch on
 # ImageNet-1k ViT-B/32 reaches about 74.9. --batch-size is the whole machine's: 256 a device, 2048 for eight.
@@ -53,6 +51,20 @@ RECIPE = {
 }
 
 
+def create_model(name, num_classes=1000, img_size=224, drop_path=None, **kwargs):
+    """The folder's models by name, see vision_transformer.py; imported here, because they bring torch."""
+    from vision_transformer import create_model as create
+
+    return create(name, num_classes=num_classes, img_size=img_size, drop_path=drop_path, **kwargs)
+
+
+def patches():
+    """-> what changes on an NPU"""
+    from npu_patch import PATCHES
+
+    return PATCHES
+
+
 class ViTHooks(Hooks):
     """The classic ImageNet example's command line, and weights from elsewhere."""
 
@@ -68,23 +80,28 @@ class ViTHooks(Hooks):
         if args.case == 'full' and not args.finetune and not args.resume:
             changed['notes'] = ['No --pretrained-path: the weights are random, and the recipe is one for fine-tuning.']
         if not args.given('img_size'):
-            changed['img_size'] = VARIANTS.get(args.model, {}).get('img_size', args.img_size)  # 384 for *_384
+            side = re.search(r'_(\d{3})(_|$)', args.model)
+            changed['img_size'] = int(side.group(1)) if side else args.img_size
         changed.update(imagenet_cli.settle(args))
         return changed
 
     def read_weights(self, path):
         if not path.endswith('.npz'):
             return None
+        from weights import load_npz
+
         try:
             return {'state_dict': load_npz(path)}
         except (OSError, ValueError) as e:
             raise UserError(f'--pretrained-path: {e}') from e
 
     def fit_weights(self, state, model):
+        from weights import fit_to_model
+
         return fit_to_model(state, model)
 
 
-HOOKS = ViTHooks(create_model, PATCHES)
+HOOKS = ViTHooks(create_model, patches)
 
 if __name__ == '__main__':
     sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

@@ -9,6 +9,7 @@
 # Environment: ASCEND_DEVICE_ID, etp_running_flag, RANK_SIZE or NPROC_PER_NODE, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT,
 # PYTHON. The scripts in a folder's test/ call this; it runs the train.py of the folder that it lies in.
 set -Eeuo pipefail
+unset CDPATH PYTHONSAFEPATH     # `cd` would print, and `python -m` would not find the folder
 
 folder=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 case_=$1 ranks=$2
@@ -51,6 +52,7 @@ done
 
 python=${PYTHON:-$(command -v python3 || command -v python || true)}
 [[ -n $python ]] || fail 'no python3 on the PATH; activate the environment that the requirements were installed in'
+command -v "$python" > /dev/null || fail "PYTHON is '$python', and there is no such program; give the path of a python3"
 need_torch() {
     "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' ||
         fail "torch is not installed for $python: pip install -r $folder/requirements.txt"
@@ -85,6 +87,9 @@ log() { (cd "$folder" && "$python" -m common.result "$@" --folder "$output" --lo
 finish() {   # CODE: writes the summary and prints the last lines
     log finish --network "$(basename "$folder")" --ranks "$world" --code "$1" --seconds "$((SECONDS - started))"
 }
+arguments=("--case=$case_" "--data-path=$data_path" "--output-dir=$output" ${pass[@]+"${pass[@]}"})
+if ((world == 1)) && [[ -n $device_id ]]; then arguments+=("--device-id=$device_id"); fi
+(cd "$folder" && "$python" -m common.cli "${arguments[@]}") || exit $?    # before a file is touched or a rank started
 log begin || exit 1
 begun=1
 
@@ -109,10 +114,8 @@ if ((world > 1)); then
     command+=("$folder/common/launcher.py" "--nproc_per_node=$nproc" "--nnodes=$nnodes" "--node_rank=$node_rank"
               "--master_addr=${MASTER_ADDR:-127.0.0.1}" "--master_port=$port")
     if [[ $bind == yes ]]; then command+=(--bind); fi
-elif [[ -n $device_id ]]; then
-    pass=("--device-id=$device_id" ${pass[@]+"${pass[@]}"})
 fi
-command+=("$folder/train.py" "--case=$case_" "--data-path=$data_path" "--output-dir=$output" ${pass[@]+"${pass[@]}"})
+command+=("$folder/train.py" "${arguments[@]}")
 
 # ---- run: everything that any rank says goes to the log and on to the terminal; signals go to the trainer
 pipe=$(mktemp -d)

@@ -71,7 +71,7 @@ def load_weights(made: nn.Module, loaded: Dict[str, Any], args: Any, hooks: Any,
 
 def patch(made: nn.Module, args: Any, hooks: Any, accelerator: Any, say: Say) -> None:
     """Changes the model for the device as --npu-patch says."""
-    wanted = npu_patches.chosen(hooks.patches, args.npu_patch)
+    wanted = npu_patches.chosen(hooks.patches(), args.npu_patch)
     if accelerator.patched:
         for line in npu_patches.apply(wanted, made, accelerator):
             say(f'Patch {line}')

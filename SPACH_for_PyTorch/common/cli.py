@@ -1,80 +1,39 @@
-"""From the command line to the exit status: a folder's train.py calls `main` with its recipe and its hooks.
+"""The command line of every train.py, which calls `main` with its recipe and its hooks.
 
-What differs between the models is data (the recipe) or a hook; no model's name stands in common/.
+`python -m common.cli ...` in a folder checks a command line of its train.py, and does nothing else: launch.sh asks before it starts
+a process or touches a file. What differs between the models is data (the recipe) or a hook; no model's name stands in common/.
 """
 
-import gc
-import os
 import sys
-import traceback
 from typing import Any, Mapping, Optional, Sequence
 
-import torch.distributed as dist
-
-from common import accelerator, checkpoint, data, options
-from common.compat import is_distributed
-from common.distributed import Ranks
-from common.errors import Interrupted, UserError, explain, report
-from common.trainer import Trainer
+from common import options
+from common.errors import UserError, report
 
 
 def main(description: str, recipe: Mapping[str, Any], hooks: Any, argv: Optional[Sequence[str]] = None) -> int:
-    """Does what the command line asks for. -> exit status: 0, 1 (an error), 128 + signal
-
-    recipe: see options.parse; hooks: see hooks.py. A user's mistake is a sentence; another error has a traceback.
-    """
-    message, code = None, 0
+    """Does what the command line asks for. -> exit status: see job.run; recipe: see options.parse; hooks: see hooks.py."""
     try:
         args = options.parse(description, recipe, argv, hooks)
-        ranks = Ranks(args.local_rank)
-        train_or_evaluate(args, ranks, hooks)
-    except Interrupted as e:
-        message, code = str(e) if ranks.primary else None, e.code
-    except Exception as e:
-        message, code = explain(e), 1
-        if message is None:
-            traceback.print_exc()
-    leave(message, code)
-    return code
+    except UserError as e:
+        report(e)
+        return 1
+    from common import job  # brings torch; what is wrong with the command line has been said by now
+
+    return job.run(args, hooks)
 
 
-def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
-    """What is asked for, from the options of the command line to the last event."""
-    path = args.resume or args.finetune
-    loaded = (hooks.read_weights(path) or checkpoint.load(path)) if path else None
-    device = accelerator.choose(args.device, ranks.local if args.device_id is None else args.device_id)
-    val_only = args.case == 'eval' and not os.path.isdir(os.path.join(args.data_path, 'train'))
-    splits = ('val',) if val_only else ('train', 'val')
-    classes = data.check_root(args.data_path, splits, read=not args.skip_bad_images)
-    options.resolve(args, loaded, classes, device, ranks)
-    os.makedirs(args.output_dir, exist_ok=True)
-    ranks.connect(args.dist_backend or device.backend, args.dist_url)
-    device.seed(args.seed)
-    device.short_float32(args.hf32)
-    trainer = Trainer(args, ranks, device, classes, loaded, hooks)
+def check(argv: Sequence[str]) -> int:
+    """-> exit status: 0 where the folder's train.py would take this command line. (The parser itself exits with 2.)"""
+    import train
+
     try:
-        trainer.evaluate_only() if args.case == 'eval' else trainer.fit()
-    except (UserError, RuntimeError):
-        if not ranks.primary:  # all ranks tend to fail together, and torchrun stops those that have not said why yet
-            trainer.stop.leave_when_told()
-        raise
-    finally:
-        trainer.close()
+        options.read('', train.RECIPE, argv, train.HOOKS)
+    except UserError as e:
+        report(e)
+        return 1
+    return 0
 
 
-def leave(message: Optional[str], code: int) -> None:
-    """Frees what is left of the training, prints the message and, where one of several ranks failed, ends the process.
-
-    Process groups and the threads of gloo are in reference cycles, which only the garbage collector finds. Such a thread,
-    if it frees a tensor while the interpreter shuts down, aborts the process after a training that was good. A rank that
-    failed may have a collective under way that the others never join: it does not wait for it, and ends at once.
-    """
-    gc.collect()
-    if message:
-        report(message)
-    if is_distributed():
-        if code:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        dist.destroy_process_group()
+if __name__ == '__main__':
+    sys.exit(check(sys.argv[1:]))

@@ -28,7 +28,7 @@ PATIENCE = 30  # seconds that the other ranks have to end after one has failed
 
 def main(argv: Sequence[str]) -> int:
     """-> exit status: of the rank that failed first, or 0"""
-    from common import accelerator, cli  # noqa: F401  (loads what every rank needs)
+    from common import accelerator, job  # noqa: F401  (loads what every rank needs)
 
     args = parse(argv)
     if args.nnodes == 1:  # several machines must agree on the port, one machine may take any

@@ -76,12 +76,15 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else args
+        self.typed = {dashes(a): a for a in args}
         return super().parse_known_args([dashes(a) for a in args], namespace)
 
     def defaults(self) -> Dict[str, Any]:
         return {**self._defaults, **{a.dest: self.get_default(a.dest) for a in self._actions if a.dest != 'help'}}
 
     def error(self, message):
+        for ours, typed in self.typed.items():
+            message = message.replace(ours, typed)
         report(f'{message}; `python {self.prog} --help` lists the options')
         self.exit(2)
 
@@ -109,18 +112,22 @@ def dashes(argument: str) -> str:
     return name.replace('_', '-') + equals + value if name.startswith('--') else argument
 
 
-def at_least(minimum: float, kind: Callable = int) -> Callable[[str], float]:
+def number(least: float, most: float = sys.float_info.max, kind: Callable = float) -> Callable[[str], float]:
+    """-> what converts the text of an option to a number of this range (both ends are in it)."""
+
     def convert(text):
         value = kind(text)
-        if not value >= minimum:
-            raise argparse.ArgumentTypeError(f'{text} is less than {minimum}')
+        if not least <= value <= most:
+            allowed = f'{least:g} or more' if most >= 10**12 else f'{least:g} to {most:g}'
+            raise argparse.ArgumentTypeError(f'{text} is out of range: {allowed}')
         return value
 
     convert.__name__ = kind.__name__  # argparse names the type in its message
     return convert
 
 
-COUNT, POSITIVE, AMOUNT = at_least(0), at_least(1), at_least(0.0, float)
+COUNT, POSITIVE, SEED = number(0, 10**12, int), number(1, 10**12, int), number(0, 2**63 - 1, int)
+AMOUNT, SHARE, PART, RATIO = number(0.0), number(0.0, 1.0), number(1e-6, 1.0), number(1e-3, 1e3)
 
 
 def loss_scale(text: str) -> Any:
@@ -148,7 +155,7 @@ def add_option(group: Any, names: str, help: str, default: Any = None, type: Any
     if isinstance(type, str):
         more['choices'] = type.split()
     elif type is not None:
-        more.setdefault('metavar', {COUNT: 'N', POSITIVE: 'N', int: 'N'}.get(type, 'X'))
+        more.setdefault('metavar', 'N' if type in (COUNT, POSITIVE, SEED) else 'X')
         more['type'] = type
     group.add_argument(*names.split(), help=help, default=default, **more)
 
@@ -180,7 +187,7 @@ def add_run(option, switch):
     option('--max-steps --max-step', 'steps in an epoch at most; 0: all', 0, COUNT)
     option('--warmup-steps', 'steps that FPS leaves out (default: 20, or a fifth of a short epoch)', None, COUNT)
     option('--eval-steps', 'batches in an evaluation, spread over the validation set; 0: every image', 0, COUNT)
-    option('--seed', 'seed of the weights, the order and the augmentation', 42, int)
+    option('--seed', 'seed of the weights, the order and the augmentation', 42, SEED)
     switch('--tensorboard', "also write TensorBoard's files, to <output-dir>/tensorboard")
     option('--print-freq -p --log-interval', 'steps between log lines', 50, POSITIVE)
     option('--save-freq', 'epochs between checkpoints', 1, POSITIVE)
@@ -218,11 +225,11 @@ def add_model(option, switch):
     help = 'as --img-size; also in the form 3 224 224'
     option('--input-size', help, 224, POSITIVE, nargs='+', action=Side, dest='img_size')
     option('--num-classes --nb-classes', 'number of classes (default: as many as the data has)', None, POSITIVE)
-    option('--drop', 'dropout rate', 0.0, AMOUNT)
-    option('--drop-path', "stochastic depth rate (default: the model's own)", None, AMOUNT)
+    option('--drop', 'dropout rate', 0.0, SHARE)
+    option('--drop-path', "stochastic depth rate (default: the model's own)", None, SHARE)
     help = 'also keep an average of the weights, evaluate it and save it'
     switch('--model-ema', help, 'keep no average of the weights')
-    option('--model-ema-decay', 'decay of the average in a step', 0.9998, AMOUNT)
+    option('--model-ema-decay', 'decay of the average in a step', 0.9998, SHARE)
 
 
 def add_data(option, switch):
@@ -230,9 +237,9 @@ def add_data(option, switch):
     option('--validation-batch-size --vb', 'the same in an evaluation (default: --batch-size)', None, POSITIVE)
     option('--workers --num-workers -j', 'DataLoader workers of a device (default: its cores, at most 8)', None, COUNT)
     switch('--pin-mem', 'page-locked batches where they help (the default)', 'batches in ordinary memory', True)
-    option('--mean', 'of each channel, 0 to 1', [0.485, 0.456, 0.406], float, nargs=3)
-    option('--std', 'of each channel, 0 to 1', [0.229, 0.224, 0.225], float, nargs=3)
-    option('--crop-pct', 'share of the side that an evaluation keeps', 0.875, at_least(0.01, float))
+    option('--mean', 'of each channel, 0 to 1', [0.485, 0.456, 0.406], SHARE, nargs=3)
+    option('--std', 'of each channel, 0 to 1', [0.229, 0.224, 0.225], PART, nargs=3)
+    option('--crop-pct', 'share of the side that an evaluation keeps', 0.875, PART)
     option('--interpolation', 'how an evaluation resizes images', 'bicubic', 'bicubic bilinear')
     help = 'go on without unreadable images, up to N on each rank (100 without N)'
     option('--skip-bad-images', help, 0, COUNT, nargs='?', const=100)
@@ -241,32 +248,32 @@ def add_data(option, switch):
 def add_augmentation(option, switch):
     switch('--no-aug', 'no augmentation: training images are resized and cropped at the centre')
     option('--train-interpolation', 'how a training image is resized', 'random', 'random bicubic bilinear')
-    option('--scale', 'smallest and largest area of a random crop', [0.08, 1.0], float, nargs=2)
-    option('--ratio', 'smallest and largest aspect ratio of a random crop', [3 / 4, 4 / 3], float, nargs=2)
-    option('--hflip', 'probability of a horizontal flip', 0.5, AMOUNT)
-    option('--vflip', 'probability of a vertical flip', 0.0, AMOUNT)
+    option('--scale', 'smallest and largest area of a random crop', [0.08, 1.0], PART, nargs=2)
+    option('--ratio', 'smallest and largest aspect ratio of a random crop', [3 / 4, 4 / 3], RATIO, nargs=2)
+    option('--hflip', 'probability of a horizontal flip', 0.5, SHARE)
+    option('--vflip', 'probability of a vertical flip', 0.0, SHARE)
     option('--color-jitter', 'strength of the colour jitter; used where --aa is none', 0.4, AMOUNT)
     option('--aa', "timm's auto-augment policy, or none", 'rand-m9-mstd0.5-inc1', policy)
     help = 'with several ranks: each image three times in an epoch, in three ways'
     switch('--repeated-aug', help, 'each image once in an epoch')
-    option('--reprob', 'probability of random erasing', 0.25, AMOUNT)
+    option('--reprob', 'probability of random erasing', 0.25, SHARE)
     option('--remode', 'what an erased box is filled with', 'pixel', 'const rand pixel')
     option('--recount', 'erased boxes in an image at most', 1, POSITIVE)
     option('--mixup', 'alpha of mixup; 0: off', 0.8, AMOUNT)
     option('--cutmix', 'alpha of cutmix; 0: off', 1.0, AMOUNT)
-    option('--cutmix-minmax', 'smallest and largest cutmix box, in place of alpha', None, float, nargs=2)
-    option('--mixup-prob', 'share of batches that are mixed', 1.0, AMOUNT)
-    option('--mixup-switch-prob', 'share of mixed batches that use cutmix', 0.5, AMOUNT)
+    option('--cutmix-minmax', 'smallest and largest cutmix box, in place of alpha', None, SHARE, nargs=2)
+    option('--mixup-prob', 'share of batches that are mixed', 1.0, SHARE)
+    option('--mixup-switch-prob', 'share of mixed batches that use cutmix', 0.5, SHARE)
     option('--mixup-mode', 'what shares one lambda: a batch, a pair of images or one image', 'batch', 'batch pair elem')
     option('--mixup-off-epoch', 'first epoch without mixup and cutmix; 0: they stay on', 0, COUNT)
-    option('--smoothing', 'label smoothing', 0.1, AMOUNT)
+    option('--smoothing', 'label smoothing', 0.1, SHARE)
 
 
 def add_optimizer(option, switch):
     option('--opt', "timm's name of the optimizer", 'adamw', metavar='NAME')
     option('--opt-eps', "epsilon (default: the optimizer's own)", None, AMOUNT)
-    option('--opt-betas', "betas (default: the optimizer's own)", None, float, nargs='+')
-    option('--momentum', 'momentum of SGD', 0.9, AMOUNT)
+    option('--opt-betas', "betas (default: the optimizer's own)", None, SHARE, nargs='+')
+    option('--momentum', 'momentum of SGD', 0.9, SHARE)
     option('--weight-decay --wd', 'weight decay; biases and other 1-d weights have none', 0.05, AMOUNT)
     option('--clip-grad', 'limit of the gradients; 0: no limit', None, AMOUNT)
     option('--clip-mode', 'what --clip-grad limits', 'norm', 'norm value')
@@ -287,8 +294,8 @@ def add_schedule(option, switch):
     option('--decay-rate', 'factor of the step and plateau schedules', 0.1, AMOUNT)
     option('--patience-epochs', 'epochs without a better accuracy that the plateau schedule waits for', 10, COUNT)
     help = 'share of the training, 0 to 1, from which (and up to which) the rate is noisy'
-    option('--lr-noise', help, None, float, nargs='+')
-    option('--lr-noise-pct', 'largest noise, as a share of the rate', 0.67, AMOUNT)
+    option('--lr-noise', help, None, SHARE, nargs='+')
+    option('--lr-noise-pct', 'largest noise, as a share of the rate', 0.67, SHARE)
     option('--lr-noise-std', 'standard deviation of the noise', 1.0, AMOUNT)
 
 
@@ -296,7 +303,17 @@ def add_schedule(option, switch):
 
 
 def parse(description: str, recipe: Mapping[str, Any], argv: Optional[Sequence[str]] = None, hooks: Any = None) -> Args:
-    """-> the options as the command line and the recipe have them. Raises UserError for options that contradict each other.
+    """-> the options as the command line, the recipe and the folder have them. Raises UserError where they contradict."""
+    args = read(description, recipe, argv, hooks)
+    if hooks is not None:
+        changed = hooks.settle(args)
+        args.notes.extend(changed.pop('notes', []))
+        args.take(changed, 'recipe')
+    return args
+
+
+def read(description: str, recipe: Mapping[str, Any], argv: Optional[Sequence[str]] = None, hooks: Any = None) -> Args:
+    """The same before the folder acts on it.
 
     recipe: {option: value}, with these further keys: 'cases', {case: {option: value}}; 'network', the folder's name;
     'batch_per_node', whether --batch-size counts the images of all ranks of a machine; 'summary_also', {key of the summary: key
@@ -305,7 +322,7 @@ def parse(description: str, recipe: Mapping[str, Any], argv: Optional[Sequence[s
     own = {'network': 'unknown', 'batch_per_node': False, 'summary_also': None}
     base = {**own, **{name: value for name, value in recipe.items() if name != 'cases'}}
     parser = build(description, base, hooks)
-    asked = read(parser, argv)
+    asked = given(parser, argv)
     case = 'eval' if asked.get('eval') else asked.get('case', 'full')
     args = Args(notes=[], origin={}, adopted=ADOPTED + getattr(hooks, 'adopted', ()))
     args.take(parser.defaults(), 'default')
@@ -314,14 +331,10 @@ def parse(description: str, recipe: Mapping[str, Any], argv: Optional[Sequence[s
     args.take({'case': case, 'eval': case == 'eval'}, args.origin['eval' if 'eval' in asked else 'case'])
     for settle in (settle_data, settle_checkpoint, settle_learning):
         settle(args)
-    if hooks is not None:
-        changed = hooks.settle(args)
-        args.notes.extend(changed.pop('notes', []))
-        args.take(changed, 'recipe')
     return args
 
 
-def read(parser: Parser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:
+def given(parser: Parser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:
     """-> {option: value} of those that argv names: those that parsing sets although they have a value already."""
     untouched = object()
     probe = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(parser.defaults(), untouched)))
@@ -365,6 +378,15 @@ def settle_learning(args: Args) -> None:
     if args.given('epochs'):  # a short training is not all warm-up, nor mostly cool-down
         short = {'cooldown_epochs': 0, 'warmup_epochs': min(args.warmup_epochs, args.epochs // 10)}
         args.take({name: value for name, value in short.items() if not args.given(name)}, 'other options')
+    for name in ('scale', 'ratio', 'cutmix_minmax'):
+        least, most = getattr(args, name) or (0, 0)
+        if least > most:
+            raise UserError(f'--{name.replace("_", "-")} {least} {most}: give the smaller number first')
+    end = args.epochs + args.cooldown_epochs
+    if args.start_epoch is not None and args.start_epoch >= end:
+        raise UserError(
+            f'--start-epoch {args.start_epoch} is not before the end of the training, epoch {end}; lower it'
+        )
     if args.profile and args.case == 'eval':
         raise UserError(f'--profile {args.profile} traces training steps, and an evaluation has none; leave it out')
 

@@ -1,21 +1,20 @@
-"""Where a folder may differ beyond its recipe: its train.py makes a Hooks, or a subclass that overrides what it needs."""
+"""Where a folder may differ beyond its recipe: its train.py makes a Hooks, or a subclass that overrides what it needs.
+
+The command line is read with it before torch is imported, so neither this file nor train.py imports it at the top.
+"""
 
 import argparse
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from timm.scheduler import create_scheduler
-from torch import nn
-
 from common.errors import UserError
-from common.npu_patches import Patch
 
 
 class Hooks:
-    """create_model(name, num_classes, img_size, drop_path, **options) -> nn.Module; patches: the model's changes on an NPU."""
+    """create_model(name, num_classes, img_size, drop_path, **options) -> nn.Module; patches() -> its Patches on an NPU."""
 
     adopted = ()  # options that are taken from a checkpoint of this collection, beside options.ADOPTED
 
-    def __init__(self, create_model: Callable[..., nn.Module], patches: Sequence[Patch] = ()):
+    def __init__(self, create_model: Callable[..., Any], patches: Callable[[], Sequence[Any]] = tuple):
         self.create_model, self.patches = create_model, patches
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
@@ -35,6 +34,8 @@ class Hooks:
         A schedule has step(epoch, metric), called before every epoch but 0, and step_update(updates), called before the
         first step of an epoch and after each step. Both set the rates in optimizer.param_groups.
         """
+        from timm.scheduler import create_scheduler
+
         schedule, epochs = create_scheduler(args, optimizer)
         if schedule is None:
             raise UserError(f'--sched {args.sched} is not known to timm; choose cosine, step, tanh, poly or plateau')
@@ -43,6 +44,6 @@ class Hooks:
     def read_weights(self, path: str) -> Optional[Dict[str, Any]]:
         """-> {'state_dict': ...} from a file format of the folder's own; None: the file is read as a checkpoint."""
 
-    def fit_weights(self, state: Dict[str, Any], model: nn.Module) -> Tuple[Dict[str, Any], List[str]]:
+    def fit_weights(self, state: Dict[str, Any], model: Any) -> Tuple[Dict[str, Any], List[str]]:
         """-> (the state dict as the model needs it, a sentence for each change)."""
         return state, []

@@ -8,8 +8,6 @@ import sys
 
 from common import cli
 from common.hooks import Hooks
-from convnext import create_model
-from npu_patch import PATCHES
 
 # An example, shaped after the paper's appendix A; nobody has trained ImageNet with it here.
 RECIPE = {
@@ -42,7 +40,22 @@ RECIPE = {
     'cases': {'finetune': {'lr_base': 4e-4, 'epochs': 30, 'warmup_epochs': 2}},
 }
 
-HOOKS = Hooks(create_model, PATCHES)
+
+def create_model(name, num_classes=1000, img_size=224, drop_path=None, **kwargs):
+    """The folder's models by name, see convnext.py; imported here, because they bring torch."""
+    from convnext import create_model as create
+
+    return create(name, num_classes=num_classes, img_size=img_size, drop_path=drop_path, **kwargs)
+
+
+def patches():
+    """-> what changes on an NPU"""
+    from npu_patch import PATCHES
+
+    return PATCHES
+
+
+HOOKS = Hooks(create_model, patches)
 
 if __name__ == '__main__':
     sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

@@ -53,11 +53,11 @@ RECIPE = {
 SPACH_DROP_PATH = 0.1  # upstream's --drop-path, which reaches its spach models only
 
 
-def create_model(name, num_classes=1000, img_size=224, drop_path=None, **kwargs):
-    """The folder's models by name, see models/registry.py; imported here, because they bring torch."""
-    from models.registry import create_model as create
+def create_model(name, *args, **kwargs):
+    """A model of the folder by name, see models/registry.py: (name, num_classes=1000, img_size=224, drop_path=None, **kwargs)."""
+    from models.registry import create_model as create  # here, because it brings torch
 
-    return create(name, num_classes=num_classes, img_size=img_size, drop_path=drop_path, **kwargs)
+    return create(name, *args, **kwargs)
 
 
 def patches():

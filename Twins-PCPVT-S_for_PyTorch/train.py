@@ -51,11 +51,11 @@ RECIPE = {
 }
 
 
-def create_model(name, num_classes=1000, img_size=224, drop_path=None, **kwargs):
-    """The folder's models by name, see gvt.py; imported here, because they bring torch."""
-    from gvt import create_model as create
+def create_model(name, *args, **kwargs):
+    """A model of the folder by name, see gvt.py: (name, num_classes=1000, img_size=224, drop_path=None, **kwargs)."""
+    from gvt import create_model as create  # here, because it brings torch
 
-    return create(name, num_classes=num_classes, img_size=img_size, drop_path=drop_path, **kwargs)
+    return create(name, *args, **kwargs)
 
 
 def patches():

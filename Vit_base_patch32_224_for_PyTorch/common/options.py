@@ -85,7 +85,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         for ours, typed in self.typed.items():
             message = message.replace(ours, typed)
-        report(f'{message}; `python {self.prog} --help` lists the options')
+        report(f'{message}; `python train.py --help` lists the options')
         self.exit(2)
 
 
@@ -118,7 +118,7 @@ def number(least: float, most: float = sys.float_info.max, kind: Callable = floa
     def convert(text):
         value = kind(text)
         if not least <= value <= most:
-            allowed = f'{least:g} or more' if most >= 10**12 else f'{least:g} to {most:g}'
+            allowed = f'{least:g} or more' if most in (10**12, sys.float_info.max) else f'{least:g} to {most:g}'
             raise argparse.ArgumentTypeError(f'{text} is out of range: {allowed}')
         return value
 

@@ -4,6 +4,7 @@
 a process or touches a file. What differs between the models is data (the recipe) or a hook; no model's name stands in common/.
 """
 
+import importlib
 import sys
 from typing import Any, Mapping, Optional, Sequence
 
@@ -25,10 +26,9 @@ def main(description: str, recipe: Mapping[str, Any], hooks: Any, argv: Optional
 
 def check(argv: Sequence[str]) -> int:
     """-> exit status: 0 where the folder's train.py would take this command line. (The parser itself exits with 2.)"""
-    import train
-
+    folder = importlib.import_module('train')
     try:
-        options.read('', train.RECIPE, argv, train.HOOKS)
+        options.read('', folder.RECIPE, argv, folder.HOOKS)
     except UserError as e:
         report(e)
         return 1

@@ -94,8 +94,8 @@ def failure_reason(log_path: str) -> str:
         return 'the run left no log'
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for line in lines:
-        if ERROR_MARK in line:
-            return line.partition(ERROR_MARK)[2].strip()
+        if line.startswith(f'{ERROR_MARK} '):  # ours: CANN's own lines hold '[Error]: '
+            return line[len(ERROR_MARK) :].strip()
         if re.match(r'(\[rank\d+\]: ?)?[\w.]*(Error|Exception|Interrupt)\b', line) and 'ChildFailedError' not in line:
             return line
     return lines[-1] if lines else 'the run left an empty log'

@@ -108,6 +108,10 @@ class Accelerator:
             return sdpa, 'scaled_dot_product_attention'
         return None, f'none: torch {torch.__version__} has no fused attention'
 
+    def failure(self, error: BaseException) -> str:
+        """-> a sentence where it was the device that failed, with what its driver says; '' for another error."""
+        return ''
+
     def profiler(self) -> Optional[Tuple[Any, List[Any]]]:
         """-> (module with profile, schedule and tensorboard_trace_handler; activities). None before torch 1.9."""
         module = getattr(torch, 'profiler', None)
@@ -140,7 +144,11 @@ class Card(Accelerator):
                 f'there is no {self.called} {index}: this host shows {count}; choose another with --device-id or '
                 f'{self.visible}, or start fewer processes with --nproc_per_node'
             )
-        self.module.set_device(f'{self.kind}:{index}')  # before the first tensor and before the process group
+        try:
+            self.module.set_device(f'{self.kind}:{index}')  # before the first tensor and before the process group
+        except RuntimeError as e:
+            told = self.failure(e) or str(e).strip().split('\n')[0]
+            raise UserError(f'{self.called} {index} cannot be used: {told}') from e
         self.device = torch.device(self.kind, index)
         self.ddp_devices = [index]
 
@@ -295,6 +303,25 @@ class Npu(Card):
         if fused is None:
             raise UserError(f'--fused-optimizer: there is no torch_npu.optim.NpuFused{kind} here; leave it out')
         return like(optimizer, fused)
+
+    def failure(self, error: BaseException) -> str:
+        """CANN has a number and a text for it. torch_npu tells them at the next synchronisation where an operator was queued."""
+        text = str(error)
+        if 'Inner error is reported as above' in text:
+            try:
+                self.module.synchronize()
+            except RuntimeError as e:
+                text = str(e)
+        code = re.search(r'error code is (\d+)', text)
+        if code is None:
+            return ''
+        words = re.sub(r'\s+', ' ', text[code.end() :].replace('[Error]:', ' '))
+        words = re.sub(
+            r'\[ERROR\] \S+ \(PID.*?\) ERR\d+ PTA call acl api failed\.? ?|\(function \w+\)|Rectify the fault.*?log\.',
+            '',
+            words,
+        ).strip()
+        return f'CANN error {code.group(1)} ({words[:300]}); `npu-smi info` shows the cards, --device-id chooses another one'
 
     def attention(self) -> Tuple[Optional[Callable], str]:
         """npu_fusion_attention for the dtypes that it takes on this chip, found by trying; SDPA for the others."""

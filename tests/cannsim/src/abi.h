@@ -1,73 +1,47 @@
-// The part of CANN's C interface that all the libraries here share: numbers and names, written down from the headers in
-// torch_npu's wheel (torch_npu/include/acl), and what libascendcl.so offers to the libraries beside it (cannsim_*).
+// What all the libraries here share: CANN's numbers and names, as the headers in torch_npu's wheel have them (compile with
+// -I .../torch_npu/include of that wheel, so that a number or signature that changed does not compile), and what
+// libascendcl.so offers to the libraries beside it (cannsim_*).
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
+#include "acl/acl_base.h"
+
 #define API extern "C" __attribute__((visibility("default")))
 
-using aclError = int;
+// ---- CANN's numbers, under short names
+
 enum : aclError {
-    OK = 0,
+    OK = ACL_SUCCESS,
     // acl: what the caller did wrong
-    E_PARAM = 100000,
-    E_UNINITIALIZED = 100001,
-    E_REPEAT_INIT = 100002,
-    E_OP_NOT_FOUND = 100024,
-    E_PROF_NOT_RUN = 100043,
-    E_NOT_SUPPORTED = 200001,
-    E_FEATURE = 200006,
-    E_FAILURE = 500001,
-    // aclnn: an operator refused its arguments; an operator failed while it was planned
+    E_PARAM = ACL_ERROR_INVALID_PARAM,
+    E_REPEAT_INIT = ACL_ERROR_REPEAT_INITIALIZE,
+    E_OP_NOT_FOUND = ACL_ERROR_OP_NOT_FOUND,
+    E_FEATURE = ACL_ERROR_FEATURE_UNSUPPORTED,
+    E_FAILURE = ACL_ERROR_FAILURE,
+    // aclnn (not in the wheel's headers): an operator got no tensor where it needs one, or refused its arguments, or failed
     E_ACLNN_NULLPTR = 161001,
     E_ACLNN_PARAM = 161002,
     E_ACLNN_RUNTIME = 361001,
     E_ACLNN_INNER = 561000,
     // runtime: the same, of devices, streams and memory
-    E_RT_PARAM = 107000,
-    E_RT_DEVICE = 107001,
-    E_NO_CONTEXT = 107002,
-    E_RT_STREAM_CONTEXT = 107003,
-    E_RT_EVENT_TIMESTAMP = 107006,
-    E_RT_THREAD_SUBSCRIBE = 107012,
-    E_RT_STREAM_ABORT = 107023,
-    E_RT_FEATURE = 207000,
-    E_OOM = 207001,
-    E_RT_NO_DEVICE = 207004,
-    E_RT_NO_PERMISSION = 207006,
+    E_RT_PARAM = ACL_ERROR_RT_PARAM_INVALID,
+    E_RT_DEVICE = ACL_ERROR_RT_INVALID_DEVICEID,
+    E_NO_CONTEXT = ACL_ERROR_RT_CONTEXT_NULL,
+    E_RT_STREAM_CONTEXT = ACL_ERROR_RT_STREAM_CONTEXT,
+    E_OOM = ACL_ERROR_RT_MEMORY_ALLOCATION,
     // runtime: the device failed; these come back at a later call
-    E_RT_INTERNAL = 507000,
-    E_RT_LOST_HEARTBEAT = 507010,
-    E_RT_AICORE_TIMEOUT = 507014,
-    E_RT_AICORE_EXCEPTION = 507015,
-    E_RT_AICPU_EXCEPTION = 507018,
-    E_RT_DEV_SETUP = 507033,
-    E_RT_VECTOR_CORE_EXCEPTION = 507035,
-    E_RT_STREAM_SYNC_TIMEOUT = 507046,
-    E_RT_EVENT_SYNC_TIMEOUT = 507047,
-    E_RT_DEVICE_MEMORY = 507053,
-    E_RT_DRIVER = 507899,
+    E_RT_LOST_HEARTBEAT = ACL_ERROR_RT_LOST_HEARTBEAT,
+    E_RT_AICORE_EXCEPTION = ACL_ERROR_RT_AICORE_EXCEPTION,
+    E_RT_AICPU_EXCEPTION = ACL_ERROR_RT_AICPU_EXCEPTION,
+    E_RT_VECTOR_CORE_EXCEPTION = ACL_ERROR_RT_VECTOR_CORE_EXCEPTION,
 };
 
-enum aclDataType : int {
-    DT_UNDEFINED = -1,
-    DT_FLOAT = 0,
-    DT_FLOAT16 = 1,
-    DT_INT8 = 2,
-    DT_INT32 = 3,
-    DT_UINT8 = 4,
-    DT_INT16 = 6,
-    DT_UINT16 = 7,
-    DT_UINT32 = 8,
-    DT_INT64 = 9,
-    DT_UINT64 = 10,
-    DT_DOUBLE = 11,
-    DT_BOOL = 12,
-    DT_STRING = 13,
-    DT_COMPLEX64 = 16,
-    DT_COMPLEX128 = 17,
-    DT_BF16 = 27,
-};
+constexpr aclDataType DT_UNDEFINED = ACL_DT_UNDEFINED, DT_FLOAT = ACL_FLOAT, DT_FLOAT16 = ACL_FLOAT16, DT_BF16 = ACL_BF16,
+                      DT_DOUBLE = ACL_DOUBLE, DT_INT8 = ACL_INT8, DT_INT16 = ACL_INT16, DT_INT32 = ACL_INT32,
+                      DT_INT64 = ACL_INT64, DT_UINT8 = ACL_UINT8, DT_UINT16 = ACL_UINT16, DT_UINT32 = ACL_UINT32,
+                      DT_UINT64 = ACL_UINT64, DT_BOOL = ACL_BOOL, DT_STRING = ACL_STRING, DT_COMPLEX64 = ACL_COMPLEX64,
+                      DT_COMPLEX128 = ACL_COMPLEX128;
 
 // ---- what libascendcl.so offers to libopapi.so and libhccl.so
 

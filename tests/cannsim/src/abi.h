@@ -70,3 +70,11 @@ API bool cannsim_first_generation();
 API void cannsim_overflow_set();
 API bool cannsim_overflow_get();
 API void cannsim_overflow_clear();
+// Counts since the start or the last reset, as JSON in a file; for programs that count parts of themselves.
+API void cannsim_counts_reset();
+API int cannsim_counts_write(const char* path);
+
+// ---- what libopapi.so must have for build.py's list of aclnn functions that are named and not simulated
+
+// Says that this operator is not simulated. -> the status with which its call fails
+API int cannsim_unknown(const char* name);

@@ -1,5 +1,5 @@
-// What all the libraries here share: CANN's numbers and names, as the headers in torch_npu's wheel have them (compile with
-// -I .../torch_npu/include of that wheel, so that a number or signature that changed does not compile), and what
+// What all the libraries here share: CANN's numbers and names, as the headers in torch_npu's wheel have them (compile
+// with -I .../torch_npu/include of that wheel, so that a number or signature that changed does not compile), and what
 // libascendcl.so offers to the libraries beside it (cannsim_*).
 #pragma once
 #include <cstddef>
@@ -19,7 +19,8 @@ enum : aclError {
     E_OP_NOT_FOUND = ACL_ERROR_OP_NOT_FOUND,
     E_FEATURE = ACL_ERROR_FEATURE_UNSUPPORTED,
     E_FAILURE = ACL_ERROR_FAILURE,
-    // aclnn (not in the wheel's headers): an operator got no tensor where it needs one, or refused its arguments, or failed
+    // aclnn (not in the wheel's headers): an operator got no tensor where it needs one, or refused its arguments, or
+    // failed
     E_ACLNN_NULLPTR = 161001,
     E_ACLNN_PARAM = 161002,
     E_ACLNN_RUNTIME = 361001,
@@ -37,18 +38,18 @@ enum : aclError {
     E_RT_VECTOR_CORE_EXCEPTION = ACL_ERROR_RT_VECTOR_CORE_EXCEPTION,
 };
 
-constexpr aclDataType DT_UNDEFINED = ACL_DT_UNDEFINED, DT_FLOAT = ACL_FLOAT, DT_FLOAT16 = ACL_FLOAT16, DT_BF16 = ACL_BF16,
-                      DT_DOUBLE = ACL_DOUBLE, DT_INT8 = ACL_INT8, DT_INT16 = ACL_INT16, DT_INT32 = ACL_INT32,
-                      DT_INT64 = ACL_INT64, DT_UINT8 = ACL_UINT8, DT_UINT16 = ACL_UINT16, DT_UINT32 = ACL_UINT32,
-                      DT_UINT64 = ACL_UINT64, DT_BOOL = ACL_BOOL, DT_STRING = ACL_STRING, DT_COMPLEX64 = ACL_COMPLEX64,
-                      DT_COMPLEX128 = ACL_COMPLEX128;
+constexpr aclDataType DT_UNDEFINED = ACL_DT_UNDEFINED, DT_FLOAT = ACL_FLOAT, DT_FLOAT16 = ACL_FLOAT16,
+                      DT_BF16 = ACL_BF16, DT_DOUBLE = ACL_DOUBLE, DT_INT8 = ACL_INT8, DT_INT16 = ACL_INT16,
+                      DT_INT32 = ACL_INT32, DT_INT64 = ACL_INT64, DT_UINT8 = ACL_UINT8, DT_UINT16 = ACL_UINT16,
+                      DT_UINT32 = ACL_UINT32, DT_UINT64 = ACL_UINT64, DT_BOOL = ACL_BOOL, DT_STRING = ACL_STRING,
+                      DT_COMPLEX64 = ACL_COMPLEX64, DT_COMPLEX128 = ACL_COMPLEX128;
 
 // ---- what libascendcl.so offers to libopapi.so and libhccl.so
 
-// Puts a task into a stream (null: the default stream of the current device). run(argument) is called exactly once, in the
-// stream's own thread, or here with CANNSIM_SYNC=1; so it is run that frees the argument. It is called on a stream that has
-// failed already, too, where nobody can see what it does. It returns 0, or the status with which the stream fails from
-// then on (cannsim_error first says why). It must not throw.
+// Puts a task into a stream (null: the default stream of the current device). run(argument) is called exactly once, in
+// the stream's own thread, or here with CANNSIM_SYNC=1; so it is run that frees the argument. It is called on a stream
+// that has failed already, too, where nobody can see what it does. It returns 0, or the status with which the stream
+// fails from then on (cannsim_error first says why). It must not throw.
 // -> the status with which the stream or the device has failed so far (with CANNSIM_SYNC=1: this task's own); a launch
 // returns it to torch_npu.
 API int cannsim_submit(void* stream, int (*run)(void* argument), void* argument);
@@ -63,7 +64,8 @@ API void cannsim_error(const char* text);
 API void cannsim_log(const char* text);
 // The current device of this thread; in a task: the stream's. -1: none yet.
 API int cannsim_device();
-// CANNSIM_SOC, such as "Ascend910B3", and whether that is a 910A: no bfloat16, overflow saturates and sets the register.
+// CANNSIM_SOC, such as "Ascend910B3", and whether that is a 910A: no bfloat16, overflow saturates and sets the
+// register.
 API const char* cannsim_soc();
 API bool cannsim_first_generation();
 // The overflow register of the current device.

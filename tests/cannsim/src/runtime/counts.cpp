@@ -1,4 +1,5 @@
-// What was launched, copied and waited for: CANNSIM_COUNTS=<prefix> writes <prefix>.<pid>.json at the end of the process.
+// What was launched, copied and waited for: CANNSIM_COUNTS=<prefix> writes <prefix>.<pid>.json at the end of the
+// process.
 #include <unistd.h>
 
 #include <array>
@@ -34,7 +35,8 @@ std::string launches_json() {
 std::string copies_json() {
     std::string text;
     for (size_t i = 0; i < copy_names.size(); ++i) {
-        text += std::string(i ? ", \"" : "\"") + copy_names[i] + "\": {\"count\": " + std::to_string(counts().copies[i]) +
+        text += std::string(i ? ", \"" : "\"") + copy_names[i] +
+                "\": {\"count\": " + std::to_string(counts().copies[i]) +
                 ", \"bytes\": " + std::to_string(counts().bytes[i]) + "}";
     }
     return text;
@@ -109,7 +111,9 @@ API int cannsim_counts_write(const char* path) {
     std::lock_guard<std::mutex> guard(counts().mutex);
     FILE* file = fopen(path, "w");
     if (!file) return errno;
-    fprintf(file, "{\n \"pid\": %d,\n \"launches\": {%s},\n \"copies\": {%s},\n \"synchronisations\": {%s},\n \"memory\": {%s}\n}\n",
+    fprintf(file,
+            "{\n \"pid\": %d,\n \"launches\": {%s},\n \"copies\": {%s},\n \"synchronisations\": {%s},\n \"memory\": "
+            "{%s}\n}\n",
             getpid(), launches_json().c_str(), copies_json().c_str(), syncs_json().c_str(), memory_json().c_str());
     return fclose(file) ? errno : 0;
 }

@@ -8,8 +8,8 @@
 
 namespace cannsim {
 namespace {
-thread_local std::string t_text;              // for aclGetRecentErrMsg
-thread_local aclError t_last = ACL_SUCCESS;   // for aclrtGetLastError: failures of the device alone
+thread_local std::string t_text;             // for aclGetRecentErrMsg
+thread_local aclError t_last = ACL_SUCCESS;  // for aclrtGetLastError: failures of the device alone
 }  // namespace
 
 aclError fail(aclError status, const std::string& text) {
@@ -45,3 +45,6 @@ API const char* aclGetRecentErrMsg() {
 
 API aclError aclrtPeekAtLastError(aclrtLastErrLevel) { return t_last; }
 API aclError aclrtGetLastError(aclrtLastErrLevel) { return std::exchange(t_last, OK); }
+
+// For what link_names.py defines: names that the wheel is linked with, and that nothing here does.
+API int cannsim_not_simulated(const char* name) { return fail(E_FEATURE, std::string(name) + " is not simulated"); }

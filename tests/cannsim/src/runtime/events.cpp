@@ -86,9 +86,7 @@ API aclError aclrtStreamWaitEvent(aclrtStream stream, aclrtEvent event) {
     if (!in) return fail(E_NO_CONTEXT, "aclrtStreamWaitEvent before aclrtSetDevice");
     auto point = last_of(event);
     if (!point) return OK;
-    return report(in->put([point] {
-        return report(point->wait());
-    }));
+    return report(in->put([point] { return report(point->wait()); }));
 }
 
 API aclError aclrtSynchronizeEvent(aclrtEvent event) {
@@ -126,6 +124,7 @@ API aclError aclrtEventGetTimestamp(aclrtEvent event, uint64_t* microseconds) {
     if (!point || !point->is_done()) {
         return fail(ACL_ERROR_RT_EVENT_TIMESTAMP_INVALID, "the time of an event that was not recorded");
     }
-    *microseconds = uint64_t(std::chrono::duration_cast<std::chrono::microseconds>(point->at.time_since_epoch()).count());
+    *microseconds =
+        uint64_t(std::chrono::duration_cast<std::chrono::microseconds>(point->at.time_since_epoch()).count());
     return OK;
 }

@@ -105,7 +105,8 @@ void note_launch(const char* name) {
         if (fault.kind == "lost" && of_all == fault.number + 1) lose(index);
         if (fault.name != name || of_name != fault.number) continue;
         if (fault.kind == "hang") t_hang = true;
-        if (fault.kind == "op") t_next = {E_RT_AICORE_EXCEPTION, std::string("EZ9999: ") + name + " failed while it ran"};
+        if (fault.kind == "op")
+            t_next = {E_RT_AICORE_EXCEPTION, std::string("EZ9999: ") + name + " failed while it ran"};
     }
 }
 
@@ -125,7 +126,8 @@ bool malloc_fails() {
 Failure busy(int card) {
     for (auto& fault : plan().faults) {
         if (fault.kind == "busy" && (fault.card < 0 || fault.card == card)) {
-            return {ACL_ERROR_RT_DEV_SETUP_ERROR, "EL0005: card " + std::to_string(card) + " is busy: another process uses it"};
+            return {ACL_ERROR_RT_DEV_SETUP_ERROR,
+                    "EL0005: card " + std::to_string(card) + " is busy: another process uses it"};
         }
     }
     return {};

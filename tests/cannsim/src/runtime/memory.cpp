@@ -1,7 +1,7 @@
 // Memory of the devices (it is host memory), pinned memory of the host, and copies.
 //
-// What was not written since aclrtMalloc gave it reads as 0xFF bytes, which is NaN in every floating type, and so does what
-// was freed: a block is a private mapping of one small file of 0xFF, so it costs nothing until it is written.
+// What was not written since aclrtMalloc gave it reads as 0xFF bytes, which is NaN in every floating type, and so does
+// what was freed: a block is a private mapping of one small file of 0xFF, so it costs nothing until it is written.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -48,7 +48,8 @@ int poison_file() {
 bool lay_poison(char* at, size_t bytes) {
     for (size_t done = 0; done < bytes; done += poison_bytes) {
         size_t n = std::min(poison_bytes, bytes - done);
-        void* got = mmap(at + done, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, poison_file(), 0);
+        void* got =
+            mmap(at + done, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, poison_file(), 0);
         if (got == MAP_FAILED) return false;
     }
     return true;
@@ -274,7 +275,8 @@ API aclError aclrtMemcpy(void* to, size_t room, const void* from, size_t bytes, 
     return OK;
 }
 
-API aclError aclrtMemcpyAsync(void* to, size_t room, const void* from, size_t bytes, aclrtMemcpyKind, aclrtStream stream) {
+API aclError aclrtMemcpyAsync(void* to, size_t room, const void* from, size_t bytes, aclrtMemcpyKind,
+                              aclrtStream stream) {
     if (auto status = check_copy("aclrtMemcpyAsync", room, bytes)) return status;
     auto* in = stream_of(stream);
     if (!in) return fail(E_NO_CONTEXT, "aclrtMemcpyAsync before aclrtSetDevice");
@@ -291,8 +293,8 @@ API aclError aclrtMemcpyAsyncWithCondition(void* to, size_t room, const void* fr
     return report(stream_of(stream)->wait());
 }
 
-API aclError aclrtMemcpyBatchAsync(void** to, size_t* room, void** from, size_t* bytes, size_t count, aclrtMemcpyBatchAttr*,
-                                   size_t*, size_t, size_t* failed, aclrtStream stream) {
+API aclError aclrtMemcpyBatchAsync(void** to, size_t* room, void** from, size_t* bytes, size_t count,
+                                   aclrtMemcpyBatchAttr*, size_t*, size_t, size_t* failed, aclrtStream stream) {
     for (size_t i = 0; i < count; ++i) {
         auto status = aclrtMemcpyAsync(to[i], room[i], from[i], bytes[i], ACL_MEMCPY_DEFAULT, stream);
         if (status && failed) *failed = i;

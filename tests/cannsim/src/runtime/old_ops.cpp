@@ -1,5 +1,5 @@
-// The older interface to operators (aclop): torch_npu describes tensors and attributes with it for every operator that has no
-// aclnn function. None is simulated; the call fails and names the operator.
+// The older interface to operators (aclop): torch_npu describes tensors and attributes with it for every operator that
+// has no aclnn function. None is simulated; the call fails and names the operator.
 #include <vector>
 
 #include "acl/acl_op_compiler.h"
@@ -57,9 +57,9 @@ static aclError not_simulated(const char* name) {
     return fail(E_OP_NOT_FOUND, std::string("EZ3003: the operator ") + name + " (aclop) is not simulated");
 }
 
-API aclError aclopCompileAndExecute(const char* name, int, const aclTensorDesc* const[], const aclDataBuffer* const[], int,
-                                    const aclTensorDesc* const[], aclDataBuffer* const[], const aclopAttr*, aclopEngineType,
-                                    aclopCompileType, const char*, aclrtStream) {
+API aclError aclopCompileAndExecute(const char* name, int, const aclTensorDesc* const[], const aclDataBuffer* const[],
+                                    int, const aclTensorDesc* const[], aclDataBuffer* const[], const aclopAttr*,
+                                    aclopEngineType, aclopCompileType, const char*, aclrtStream) {
     return not_simulated(name);
 }
 API aclError aclopCompileAndExecuteV2(const char* name, int, aclTensorDesc*[], aclDataBuffer*[], int, aclTensorDesc*[],

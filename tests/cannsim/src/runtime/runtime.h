@@ -21,17 +21,17 @@ namespace cannsim {
 // ---- settings.cpp: the environment variables, read once
 
 struct Settings {
-    int devices;            // CANNSIM_DEVICES
+    int devices;             // CANNSIM_DEVICES
     std::vector<int> cards;  // the cards that ASCEND_RT_VISIBLE_DEVICES leaves, by their numbers; device i is cards[i]
-    bool synchronous;       // CANNSIM_SYNC
-    unsigned delay_us;      // CANNSIM_DELAY_US
-    uint64_t seed;          // CANNSIM_SEED
-    size_t memory;          // CANNSIM_MEMORY_MB, in bytes
-    std::string soc;        // CANNSIM_SOC
-    std::string cann;       // CANNSIM_CANN
-    std::string counts;     // CANNSIM_COUNTS
-    std::string fault;      // CANNSIM_FAULT
-    bool log;               // CANNSIM_LOG
+    bool synchronous;        // CANNSIM_SYNC
+    unsigned delay_us;       // CANNSIM_DELAY_US
+    uint64_t seed;           // CANNSIM_SEED
+    size_t memory;           // CANNSIM_MEMORY_MB, in bytes
+    std::string soc;         // CANNSIM_SOC
+    std::string cann;        // CANNSIM_CANN
+    std::string counts;      // CANNSIM_COUNTS
+    std::string fault;       // CANNSIM_FAULT
+    bool log;                // CANNSIM_LOG
 };
 const Settings& settings();
 
@@ -50,17 +50,17 @@ std::string take_error();                                 // what cannsim_error 
 
 struct Device {
     std::mutex mutex;
-    Failure lost;              // it answers nothing any more
+    Failure lost;               // it answers nothing any more
     size_t used = 0, peak = 0;  // bytes that aclrtMalloc and aclrtMallocPhysical gave
     long launches = 0;
-    bool overflow = false;     // the register
+    bool overflow = false;          // the register
     class Stream* first = nullptr;  // what a null stream means
     std::atomic<bool> is_lost{false};
 };
 Device& device(int index);
-int current_device();            // -1: none yet
+int current_device();  // -1: none yet
 void set_current_device(int index);
-Failure loss_of(int device);     // falsy while it is there
+Failure loss_of(int device);  // falsy while it is there
 
 // ---- streams.cpp
 
@@ -94,7 +94,7 @@ private:
     uint64_t drawn_ = 0;  // random numbers so far
     std::thread worker_;
 };
-Stream* stream_of(aclrtStream stream);      // null: the default stream of the current device; null where there is none
+Stream* stream_of(aclrtStream stream);  // null: the default stream of the current device; null where there is none
 Failure wait_for_device(int device, int milliseconds = -1);
 
 // ---- counts.cpp
@@ -107,11 +107,12 @@ void count_sync(Sync kind);
 
 // ---- faults.cpp
 
-Failure next_launch_failure();      // of the launch that cannsim_count_launch announced in this thread; it is then forgotten
+Failure
+next_launch_failure();  // of the launch that cannsim_count_launch announced in this thread; it is then forgotten
 void note_launch(const char* name);  // may lose the device, or prepare next_launch_failure
-bool malloc_fails();                // this call of aclrtMalloc
-Failure busy(int card);             // what aclrtSetDevice says of a card that another process uses
+bool malloc_fails();                 // this call of aclrtMalloc
+Failure busy(int card);              // what aclrtSetDevice says of a card that another process uses
 bool next_launch_hangs();
-std::string fault_mistake();        // of CANNSIM_FAULT, in a sentence; empty if it is well formed
+std::string fault_mistake();  // of CANNSIM_FAULT, in a sentence; empty if it is well formed
 
 }  // namespace cannsim

@@ -1,7 +1,9 @@
-// Streams: each is a queue with a thread of its own, so that what torch_npu (or we) forgot to wait for shows as a wrong number.
+// Streams: each is a queue with a thread of its own, so that what torch_npu (or we) forgot to wait for shows as a wrong
+// number.
 //
-// A task may begin late, by random numbers from CANNSIM_SEED: one in eight of a device's first stream, which computes, and
-// all of the others, of which there are few (copies, collectives). With CANNSIM_SYNC=1 a task is done when it is put in.
+// A task may begin late, by random numbers from CANNSIM_SEED: one in eight of a device's first stream, which computes,
+// and all of the others, of which there are few (copies, collectives). With CANNSIM_SYNC=1 a task is done when it is
+// put in.
 #include <unistd.h>
 
 #include <algorithm>
@@ -124,7 +126,8 @@ Failure Stream::wait(int milliseconds) {
     if (milliseconds < 0) {
         idle_.wait(guard, idle);
     } else if (!idle_.wait_for(guard, std::chrono::milliseconds(milliseconds), idle)) {
-        return {ACL_ERROR_RT_STREAM_SYNC_TIMEOUT, "EE1002: a stream was not done in " + std::to_string(milliseconds) + " ms"};
+        return {ACL_ERROR_RT_STREAM_SYNC_TIMEOUT,
+                "EE1002: a stream was not done in " + std::to_string(milliseconds) + " ms"};
     }
     return failure_ ? failure_ : loss_of(device);
 }

@@ -27,7 +27,9 @@ HERE = Path(__file__).resolve().parent
 # the release of torch_npu that is taken for a torch; for another torch the newest one that goes with it
 VERSIONS = {'2.12.0': '2.12.0.post3'}
 FLAGS = '-std=c++20 -O1 -fPIC -w -fvisibility=hidden'.split()
-STUBS = 'libacl_op_compiler libnnopbase libgraph libacl_tdt_channel'.split()  # wanted; what is in them is in libascendcl
+STUBS = (
+    'libacl_op_compiler libnnopbase libgraph libacl_tdt_channel'.split()
+)  # wanted; what is in them is in libascendcl
 
 
 class BuildError(RuntimeError):
@@ -116,7 +118,9 @@ def compiler():
 
 
 def sources():
-    return sorted(path for path in HERE.rglob('*') if path.suffix in ('.cpp', '.h', '.txt') or path.name == 'link_names.py')
+    return sorted(
+        path for path in HERE.rglob('*') if path.suffix in ('.cpp', '.h', '.txt') or path.name == 'link_names.py'
+    )
 
 
 def key(wheel):
@@ -170,7 +174,12 @@ class Workshop:
         paths = sorted(self.src.rglob('*.cpp'))
         with concurrent.futures.ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
             objects = dict(zip(paths, pool.map(self.compile, paths)))
-        self.link_all({folder: [o for p, o in objects.items() if p.parent.name == folder] for folder in ('runtime', 'hccl', 'ops', 'src')})
+        self.link_all(
+            {
+                folder: [o for p, o in objects.items() if p.parent.name == folder]
+                for folder in ('runtime', 'hccl', 'ops', 'src')
+            }
+        )
 
     def link_all(self, objects):
         from_here = importlib.util.spec_from_file_location('link_names', HERE / 'link_names.py')
@@ -185,6 +194,7 @@ class Workshop:
             self.link(name, [], '-lascendcl')
         self.link('libge_runner', objects['src'], *self.torch)
         self.link('libhccl', objects['hccl'], '-lascendcl')
+        self.link('libhcomm', [], '-lhccl')  # where torch_npu looks for groups
         self.link('libopapi', [*objects['ops'], self.compile_c('aclnn_names', aclnn)], *self.torch, '-lascendcl')
 
 
@@ -236,7 +246,9 @@ def environment(version=None):
 
 def main():
     parser = argparse.ArgumentParser(description='Builds the simulated CANN and prints its environment.')
-    parser.add_argument('--torch-npu', metavar='VERSION', help='the one that goes with the installed torch, unless told')
+    parser.add_argument(
+        '--torch-npu', metavar='VERSION', help='the one that goes with the installed torch, unless told'
+    )
     try:
         settings = environment(parser.parse_args().torch_npu)
     except BuildError as e:

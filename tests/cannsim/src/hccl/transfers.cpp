@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <set>
+#include <utility>
 
 #include "hccl.h"
 
@@ -54,21 +55,59 @@ int run_transfers(Communicator& c, std::vector<Transfer> transfers) {
     }
 }
 
+namespace {
+
+// Between HcclGroupStart and HcclGroupEnd sends and receives are collected, as their order must not matter.
+struct Group {
+    HcclComm comm;
+    aclrtStream stream;
+    std::vector<Transfer> transfers;
+};
+thread_local int t_depth = 0;
+thread_local std::vector<Group> t_groups;
+
+HcclResult launch(const char* name, HcclComm comm, aclrtStream stream, std::vector<Transfer> transfers) {
+    return submit(name, comm, stream, [=](Communicator& c) { return run_transfers(c, transfers); });
+}
+
+HcclResult add(const char* name, HcclComm comm, aclrtStream stream, const std::vector<Transfer>& transfers) {
+    if (!t_depth) return launch(name, comm, stream, transfers);
+    auto same = [=](const Group& group) { return group.comm == comm && group.stream == stream; };
+    auto found = std::find_if(t_groups.begin(), t_groups.end(), same);
+    if (found == t_groups.end()) found = t_groups.insert(found, Group{comm, stream, {}});
+    found->transfers.insert(found->transfers.end(), transfers.begin(), transfers.end());
+    return HCCL_SUCCESS;
+}
+
+}  // namespace
 }  // namespace cannsim::hccl
 
 using namespace cannsim::hccl;
 
+API HcclResult HcclGroupStart() {
+    ++t_depth;
+    return HCCL_SUCCESS;
+}
+
+API HcclResult HcclGroupEnd() {
+    if (--t_depth) return HCCL_SUCCESS;
+    HcclResult first = HCCL_SUCCESS;
+    for (auto& group : std::exchange(t_groups, {})) {
+        auto result = launch("HcclBatchSendRecv", group.comm, group.stream, group.transfers);
+        if (first == HCCL_SUCCESS) first = result;
+    }
+    return first;
+}
+
 API HcclResult HcclSend(void* data, uint64_t count, HcclDataType type, uint32_t to, HcclComm comm, aclrtStream stream) {
     if (auto wrong = check_type("HcclSend", type)) return wrong;
-    Transfer t{true, static_cast<char*>(data), count * size_of(type), to};
-    return submit("HcclSend", comm, stream, [=](Communicator& c) { return run_transfers(c, {t}); });
+    return add("HcclSend", comm, stream, {{true, static_cast<char*>(data), count * size_of(type), to}});
 }
 
 API HcclResult HcclRecv(void* data, uint64_t count, HcclDataType type, uint32_t from, HcclComm comm,
                         aclrtStream stream) {
     if (auto wrong = check_type("HcclRecv", type)) return wrong;
-    Transfer t{false, static_cast<char*>(data), count * size_of(type), from};
-    return submit("HcclRecv", comm, stream, [=](Communicator& c) { return run_transfers(c, {t}); });
+    return add("HcclRecv", comm, stream, {{false, static_cast<char*>(data), count * size_of(type), from}});
 }
 
 API HcclResult HcclBatchSendRecv(HcclSendRecvItem* items, uint32_t count, HcclComm comm, aclrtStream stream) {
@@ -78,5 +117,5 @@ API HcclResult HcclBatchSendRecv(HcclSendRecvItem* items, uint32_t count, HcclCo
         transfers.push_back({items[i].sendRecvType == HCCL_SEND, static_cast<char*>(items[i].buf),
                              items[i].count * size_of(items[i].dataType), items[i].remoteRank});
     }
-    return submit("HcclBatchSendRecv", comm, stream, [=](Communicator& c) { return run_transfers(c, transfers); });
+    return add("HcclBatchSendRecv", comm, stream, transfers);
 }

@@ -27,9 +27,11 @@ HERE = Path(__file__).resolve().parent
 # the release of torch_npu that is taken for a torch; for another torch the newest one that goes with it
 VERSIONS = {'2.12.0': '2.12.0.post3'}
 FLAGS = '-std=c++20 -O1 -fPIC -w -fvisibility=hidden'.split()
-STUBS = (
-    'libacl_op_compiler libnnopbase libgraph libacl_tdt_channel'.split()
-)  # wanted; what is in them is in libascendcl
+# looked for by these names; what CANN has in them is in libascendcl here
+STUBS = 'libacl_op_compiler libnnopbase libgraph libacl_tdt_channel libmsprofiler libascend_hal'.split()
+# the profiler's command, and a file that torch_npu wants beside it, both below ASCEND_HOME_PATH
+MSPROF = Path('tools/profiler/bin/msprof')
+MSPROF_SCRIPT = Path('tools/profiler/profiler_tool/analysis/msprof/msprof.py')
 
 
 class BuildError(RuntimeError):
@@ -118,16 +120,14 @@ def compiler():
 
 
 def sources():
-    return sorted(
-        path for path in HERE.rglob('*') if path.suffix in ('.cpp', '.h', '.txt') or path.name == 'link_names.py'
-    )
+    return sorted([*filter(Path.is_file, (HERE / 'src').rglob('*')), *HERE.glob('*.py')])
 
 
 def key(wheel):
     """Changes with everything that the libraries depend on."""
     version = subprocess.run([*compiler(), '--version'], capture_output=True, text=True).stdout
     parts = [f'{path.relative_to(HERE)}\n'.encode() + path.read_bytes() for path in sources()]
-    parts += [Path(__file__).read_bytes(), wheel.name.encode(), sys.version.encode(), version.encode()]
+    parts += [wheel.name.encode(), sys.version.encode(), version.encode()]
     parts += [str(torch_folder()).encode(), (torch_folder() / 'version.py').read_bytes()]
     return hashlib.sha256(b'\0'.join(parts)).hexdigest()[:16]
 
@@ -190,7 +190,7 @@ class Workshop:
         link = names.link_source(wheel, objects['runtime'] + objects['hccl'] + objects['ops'])
         aclnn = names.aclnn_source(package / 'lib' / 'libtorch_npu.so', objects['ops'])
         self.link('libascendcl', [*objects['runtime'], self.compile_c('link_names', link)])
-        for name in STUBS:  # functions are looked up by library, so these must lead to libascendcl
+        for name in STUBS:
             self.link(name, [], '-lascendcl')
         self.link('libge_runner', objects['src'], *self.torch)
         self.link('libhccl', objects['hccl'], '-lascendcl')
@@ -201,25 +201,34 @@ class Workshop:
 def settings_of(folder, site):
     """-> the environment variables"""
     cann = folder / 'cann'
+
+    def with_own(path, name):
+        return os.pathsep.join(filter(None, [str(path), os.environ.get(name)]))
+
     return {
         'PYTHONPATH': str(site),
-        'LD_LIBRARY_PATH': os.pathsep.join(filter(None, [str(folder / 'lib'), os.environ.get('LD_LIBRARY_PATH')])),
+        'LD_LIBRARY_PATH': with_own(folder / 'lib', 'LD_LIBRARY_PATH'),
+        'PATH': with_own(cann / MSPROF.parent, 'PATH'),
         'ASCEND_HOME_PATH': str(cann),
         'ASCEND_TOOLKIT_HOME': str(cann),
         'ASCEND_OPP_PATH': str(cann / 'opp'),
     }
 
 
-def lay_out(folder):
+def lay_out(cann):
     """What ASCEND_HOME_PATH leads to: torch_npu and users' scripts look for these."""
-    for name in ('runtime', 'compiler', 'opp'):
-        (folder / 'cann' / name).mkdir(parents=True)
+    for name in ('runtime', 'compiler', 'opp', MSPROF.parent, MSPROF_SCRIPT.parent):
+        (cann / name).mkdir(parents=True)
+    (cann / MSPROF_SCRIPT).touch()
+    (cann / MSPROF).write_text(f'#!{sys.executable}\n{(HERE / "msprof.py").read_text()}')
+    (cann / MSPROF).chmod(0o755)
     lines = [
         'here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)',
         'export ASCEND_HOME_PATH=$here ASCEND_TOOLKIT_HOME=$here ASCEND_OPP_PATH=$here/opp',
         'export LD_LIBRARY_PATH=$here/../lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}',
+        f'export PATH=$here/{MSPROF.parent}:$PATH',
     ]
-    (folder / 'cann' / 'set_env.sh').write_text('\n'.join([*lines, '']))
+    (cann / 'set_env.sh').write_text('\n'.join([*lines, '']))
 
 
 def environment(version=None):
@@ -237,7 +246,7 @@ def environment(version=None):
                 made.mkdir()
                 workshop = Workshop(made, site)
                 workshop.build()
-                lay_out(made)
+                lay_out(made / 'cann')
                 shutil.rmtree(workshop.src)
                 shutil.rmtree(workshop.objects)
                 os.replace(made, target)

@@ -88,14 +88,14 @@ void lose(int index) {
     d.is_lost = true;
 }
 
-thread_local Failure t_next;
-thread_local bool t_hang = false;
+thread_local Launch t_launch;
 
 }  // namespace
 
 std::string fault_mistake() { return plan().mistake; }
 
 void note_launch(const char* name) {
+    t_launch.name = name;
     if (plan().faults.empty()) return;
     int index = current_device();
     std::lock_guard<std::mutex> guard(plan().mutex);
@@ -104,14 +104,14 @@ void note_launch(const char* name) {
         if (!is_for(fault, index)) continue;
         if (fault.kind == "lost" && of_all == fault.number + 1) lose(index);
         if (fault.name != name || of_name != fault.number) continue;
-        if (fault.kind == "hang") t_hang = true;
-        if (fault.kind == "op")
-            t_next = {E_RT_AICORE_EXCEPTION, std::string("EZ9999: ") + name + " failed while it ran"};
+        t_launch.hangs = fault.kind == "hang";
+        if (fault.kind == "op") {
+            t_launch.failure = {E_RT_AICORE_EXCEPTION, std::string("EZ9999: ") + name + " failed while it ran"};
+        }
     }
 }
 
-Failure next_launch_failure() { return std::exchange(t_next, {}); }
-bool next_launch_hangs() { return std::exchange(t_hang, false); }
+Launch take_launch() { return std::exchange(t_launch, {}); }
 
 bool malloc_fails() {
     if (plan().faults.empty()) return false;

@@ -281,7 +281,7 @@ API aclError aclrtMemcpyAsync(void* to, size_t room, const void* from, size_t by
     auto* in = stream_of(stream);
     if (!in) return fail(E_NO_CONTEXT, "aclrtMemcpyAsync before aclrtSetDevice");
     count_copy(direction_of(to, from), bytes);
-    return report(in->put([=] { return memcpy(to, from, bytes), OK; }));
+    return report(in->put([=] { return memcpy(to, from, bytes), OK; }, "MEMCPY_ASYNC"));
 }
 
 // Waits for memory of the host that is not pinned.
@@ -313,7 +313,7 @@ API aclError aclrtMemsetAsync(void* at, size_t room, int32_t value, size_t bytes
     if (auto status = check_copy("aclrtMemsetAsync", room, bytes)) return status;
     auto* in = stream_of(stream);
     if (!in) return fail(E_NO_CONTEXT, "aclrtMemsetAsync before aclrtSetDevice");
-    return report(in->put([=] { return memset(at, value, bytes), OK; }));
+    return report(in->put([=] { return memset(at, value, bytes), OK; }, "MEMSET_ASYNC"));
 }
 
 API aclError aclrtCmoAsync(void*, size_t, aclrtCmoType, aclrtStream) { return OK; }  // a hint to the cache

@@ -70,7 +70,10 @@ class Stream {
 public:
     Stream(int number, int device) : number(number), device(device) {}
     // -> the failure so far; what is put into a failed stream still runs, as it may free something
-    Failure put(std::function<int()> task, bool free_only = false);
+    Failure put(std::function<int()> task, std::string name = {}) {
+        return put(Task{std::move(task), std::move(name)});
+    }
+    void put_release(std::function<int()> task) { put(Task{std::move(task), {}, true}); }
     Failure wait(int milliseconds = -1);
     bool done();
     Failure failure();
@@ -80,8 +83,11 @@ public:
 private:
     struct Task {
         std::function<int()> run;
-        bool free_only;
+        std::string name;        // for the profiler
+        bool free_only = false;  // never late, and cannot fail
+        int64_t launched = 0;
     };
+    Failure put(Task task);
     void loop();
     void run(const Task& task);
     unsigned delay();
@@ -105,14 +111,26 @@ void count_launch(const char* name);
 void count_copy(Copy direction, size_t bytes);
 void count_sync(Sync kind);
 
+// ---- profiler.cpp
+
+struct Span {  // of a task; nanoseconds of the host's clock
+    int64_t launched = 0, begun = 0, ended = 0;
+};
+bool profiling();
+void profile(const std::string& name, int device, int stream, const Span& span);
+int64_t now_in_nanoseconds();
+
 // ---- faults.cpp
 
-Failure
-next_launch_failure();  // of the launch that cannsim_count_launch announced in this thread; it is then forgotten
-void note_launch(const char* name);  // may lose the device, or prepare next_launch_failure
+struct Launch {  // what cannsim_count_launch said of the cannsim_submit that follows
+    std::string name;
+    Failure failure;
+    bool hangs = false;
+};
+Launch take_launch();
+void note_launch(const char* name);  // may lose the device
 bool malloc_fails();                 // this call of aclrtMalloc
 Failure busy(int card);              // what aclrtSetDevice says of a card that another process uses
-bool next_launch_hangs();
-std::string fault_mistake();  // of CANNSIM_FAULT, in a sentence; empty if it is well formed
+std::string fault_mistake();         // of CANNSIM_FAULT, in a sentence; empty if it is well formed
 
 }  // namespace cannsim

@@ -69,23 +69,28 @@ Stream* stream_of(aclrtStream stream) {
     return device(index).first ? device(index).first : make_stream(index);
 }
 
-Failure Stream::put(std::function<int()> task, bool free_only) {
+Failure Stream::put(Task task) {
+    task.launched = now_in_nanoseconds();
     if (settings().synchronous) {
         int before = current_device();
         set_current_device(device);
-        run({std::move(task), free_only});
+        run(task);
         set_current_device(before);
         return failure();
     }
     std::lock_guard<std::mutex> guard(mutex_);
     if (!worker_.joinable() && !stop_) worker_ = std::thread([this] { loop(); });
-    queue_.push_back({std::move(task), free_only});
+    queue_.push_back(std::move(task));
     more_.notify_one();
     return failure_ ? failure_ : loss_of(device);
 }
 
 void Stream::run(const Task& task) {
+    int64_t begun = now_in_nanoseconds();
     int status = task.run();
+    if (!task.name.empty() && profiling()) {
+        profile(task.name, device, number, {task.launched, begun, now_in_nanoseconds()});
+    }
     if (status == OK || task.free_only) return;
     std::string text = take_error();
     std::lock_guard<std::mutex> guard(mutex_);
@@ -183,26 +188,24 @@ using namespace cannsim;
 
 API int cannsim_submit(void* stream, int (*run)(void*), void* argument) {
     auto* in = stream_of(stream);
-    auto failure = next_launch_failure();
-    bool hangs = next_launch_hangs();
+    auto launch = take_launch();
     if (!in) {
         run(argument);  // it frees the argument
         return fail(E_NO_CONTEXT, "a launch before aclrtSetDevice");
     }
+    if (!launch.failure && !launch.hangs) return report(in->put([=] { return run(argument); }, launch.name));
     return report(in->put([=] {
-        while (hangs) usleep(100000);
-        int status = run(argument);
-        if (!failure) return status;
-        take_error();
-        cannsim_error(failure.text.c_str());
-        return failure.status;
+        while (launch.hangs) usleep(100000);
+        run(argument);
+        cannsim_error(launch.failure.text.c_str());
+        return launch.failure.status;
     }));
 }
 
 API void cannsim_release(void* stream, void (*run)(void*), void* argument) {
     auto* in = stream_of(stream);
     if (!in) return run(argument);
-    in->put([=] { return run(argument), OK; }, true);
+    in->put_release([=] { return run(argument), OK; });
 }
 
 // ---- CANN's

@@ -19,8 +19,8 @@ OP(aclnnLayerNormBackward, (In grad, In x, Ints shape, In mean, In rstd, MaybeIn
     auto all = at::native_layer_norm_backward(wide(grad), wide(x), shape, wide(mean), wide(rstd), wide(w), wide(b),
                                               {wanted[0], wanted[1], wanted[2]});
     if (wanted[0]) put(gx, get<0>(all));
-    if (wanted[1] && w) put(gw, get<1>(all));
-    if (wanted[2] && b) put(gb, get<2>(all));
+    if (wanted[1]) put(gw, get<1>(all));
+    if (wanted[2]) put(gb, get<2>(all));
 })
 OP(aclnnGroupNorm, (In x, MaybeIn w, MaybeIn b, int64_t n, int64_t c, int64_t hw, int64_t groups, double eps, Out out,
                     Out mean, Out rstd), {

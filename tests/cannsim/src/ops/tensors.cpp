@@ -98,7 +98,7 @@ API aclFloatArray* aclCreateFloatArray(const float* values, uint64_t count) {
     return new aclFloatArray{{values, values + count}};
 }
 API aclBoolArray* aclCreateBoolArray(const bool* values, uint64_t count) {
-    return new aclBoolArray{{values, values + count}};
+    return new aclBoolArray{std::vector<bool>(values, values + count)};  // braces would make two of the pointers
 }
 API aclTensorList* aclCreateTensorList(const aclTensor* const* tensors, uint64_t count) {
     return new aclTensorList{{tensors, tensors + count}};

@@ -70,8 +70,9 @@ API aclError aclrtDestroyEvent(aclrtEvent event) {
 API aclError aclrtResetEvent(aclrtEvent, aclrtStream) { return OK; }
 
 API aclError aclrtRecordEvent(aclrtEvent event, aclrtStream stream) {
-    auto* in = stream_of(stream);
-    if (!in) return fail(E_NO_CONTEXT, "aclrtRecordEvent before aclrtSetDevice");
+    aclError status;
+    auto* in = usable_stream(stream, "aclrtRecordEvent", &status);
+    if (!in) return status;
     auto point = std::make_shared<Point>(in);
     {
         std::lock_guard<std::mutex> guard(static_cast<Event*>(event)->mutex);
@@ -82,8 +83,9 @@ API aclError aclrtRecordEvent(aclrtEvent event, aclrtStream stream) {
 
 // A stream that waits for one that failed has failed too: it never gets what it waits for.
 API aclError aclrtStreamWaitEvent(aclrtStream stream, aclrtEvent event) {
-    auto* in = stream_of(stream);
-    if (!in) return fail(E_NO_CONTEXT, "aclrtStreamWaitEvent before aclrtSetDevice");
+    aclError status;
+    auto* in = usable_stream(stream, "aclrtStreamWaitEvent", &status);
+    if (!in) return status;
     auto point = last_of(event);
     if (!point) return OK;
     return report(in->put([point] { return report(point->wait()); }));

@@ -278,8 +278,9 @@ API aclError aclrtMemcpy(void* to, size_t room, const void* from, size_t bytes, 
 API aclError aclrtMemcpyAsync(void* to, size_t room, const void* from, size_t bytes, aclrtMemcpyKind,
                               aclrtStream stream) {
     if (auto status = check_copy("aclrtMemcpyAsync", room, bytes)) return status;
-    auto* in = stream_of(stream);
-    if (!in) return fail(E_NO_CONTEXT, "aclrtMemcpyAsync before aclrtSetDevice");
+    aclError status;
+    auto* in = usable_stream(stream, "aclrtMemcpyAsync", &status);
+    if (!in) return status;
     count_copy(direction_of(to, from), bytes);
     return report(in->put([=] { return memcpy(to, from, bytes), OK; }, "MEMCPY_ASYNC"));
 }
@@ -311,8 +312,9 @@ API aclError aclrtMemset(void* at, size_t room, int32_t value, size_t bytes) {
 
 API aclError aclrtMemsetAsync(void* at, size_t room, int32_t value, size_t bytes, aclrtStream stream) {
     if (auto status = check_copy("aclrtMemsetAsync", room, bytes)) return status;
-    auto* in = stream_of(stream);
-    if (!in) return fail(E_NO_CONTEXT, "aclrtMemsetAsync before aclrtSetDevice");
+    aclError status;
+    auto* in = usable_stream(stream, "aclrtMemsetAsync", &status);
+    if (!in) return status;
     return report(in->put([=] { return memset(at, value, bytes), OK; }, "MEMSET_ASYNC"));
 }
 

@@ -100,6 +100,8 @@ private:
     uint64_t drawn_ = 0;  // random numbers so far
     std::thread worker_;
 };
+// The stream that a call works on; null where there is none for the current device, and the thread's error says why.
+Stream* usable_stream(aclrtStream stream, const char* call, aclError* status);
 Stream* stream_of(aclrtStream stream);  // null: the default stream of the current device; null where there is none
 Failure wait_for_device(int device, int milliseconds = -1);
 

@@ -69,6 +69,19 @@ Stream* stream_of(aclrtStream stream) {
     return device(index).first ? device(index).first : make_stream(index);
 }
 
+Stream* usable_stream(aclrtStream stream, const char* call, aclError* status) {
+    auto* found = stream_of(stream);
+    *status = OK;
+    if (!found) {
+        *status = fail(E_NO_CONTEXT, std::string(call) + " before aclrtSetDevice");
+    } else if (found->device != current_device()) {
+        *status =
+            fail(E_RT_STREAM_CONTEXT, std::string(call) + " in a stream of device " + std::to_string(found->device) +
+                                          " while device " + std::to_string(current_device()) + " is current");
+    }
+    return *status ? nullptr : found;
+}
+
 Failure Stream::put(Task task) {
     task.launched = now_in_nanoseconds();
     if (settings().synchronous) {
@@ -187,11 +200,12 @@ using namespace cannsim;
 // ---- for the libraries beside this one
 
 API int cannsim_submit(void* stream, int (*run)(void*), void* argument) {
-    auto* in = stream_of(stream);
     auto launch = take_launch();
+    aclError status;
+    auto* in = usable_stream(stream, launch.name.c_str(), &status);
     if (!in) {
         run(argument);  // it frees the argument
-        return fail(E_NO_CONTEXT, "a launch before aclrtSetDevice");
+        return status;
     }
     if (!launch.failure && !launch.hangs) return report(in->put([=] { return run(argument); }, launch.name));
     return report(in->put([=] {
@@ -220,8 +234,9 @@ API aclError aclrtCreateStreamWithConfig(aclrtStream* stream, uint32_t, uint32_t
 API aclError aclrtCreateStream(aclrtStream* stream) { return aclrtCreateStreamWithConfig(stream, 0, 0); }
 
 API aclError aclrtSynchronizeStreamWithTimeout(aclrtStream stream, int32_t milliseconds) {
-    auto* of = stream_of(stream);
-    if (!of) return fail(E_NO_CONTEXT, "no stream before aclrtSetDevice");
+    aclError status;
+    auto* of = usable_stream(stream, "aclrtSynchronizeStream", &status);
+    if (!of) return status;
     count_sync(Sync::stream);
     return report(of->wait(milliseconds));
 }

@@ -6,6 +6,7 @@ torch, torchvision and timm imported (multiprocessing's forkserver), which saves
 """
 
 import concurrent.futures
+import ctypes
 import functools
 import json
 import multiprocessing
@@ -23,7 +24,10 @@ from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
 
+from cannsim import build
+
 TOP = Path(__file__).resolve().parent.parent
+CANNSIM = TOP / 'tests' / 'cannsim'
 FOLDERS = sorted(path.parent.name for path in TOP.glob('*_for_PyTorch/folder.json'))
 VAN = 'VAN-Classification_for_PyTorch'  # the folder of tests that need one, whichever
 # a run of a few seconds
@@ -74,15 +78,23 @@ class Result:
 # ---- a folder's scripts
 
 
-def simulated():
-    """-> the environment in which --device npu is the simulated one of tests/npusim, which is built if need be.
+def simulated(**settings):
+    """-> the environment of a host with Ascend cards: the vendor's torch_npu over tests/cannsim, built if need be.
 
-    Raises RuntimeError with the reason where it cannot be built.
+    settings: of cannsim, such as CANNSIM_SOC. Raises cannsim.build.BuildError with the reason where it cannot be built.
     """
-    built = subprocess.run([sys.executable, TOP / 'tests' / 'npusim' / 'build.py'], capture_output=True, text=True)
-    if built.returncode:
-        raise RuntimeError(f'the simulated NPU cannot be built: {built.stderr.strip().splitlines()[-1]}')
-    return {'PYTHONPATH': built.stdout.split('\n')[-2], 'ASCEND_HOME_PATH': str(TOP / 'tests' / 'npusim' / 'cann')}
+    env = build.environment()
+    env['PYTHONPATH'] = os.pathsep.join([str(CANNSIM / 'host'), env['PYTHONPATH'], str(TOP / 'tests' / 'apex')])
+    return {**env, 'CANNSIM_SOC': 'Ascend910B3', 'OMP_NUM_THREADS': '1', **settings}
+
+
+def arrive(env):
+    """Makes this forked child a process of that host, as LD_LIBRARY_PATH and sitecustomize.py make a new process one."""
+    import torch
+
+    torch.version.cuda = None
+    for name in build.LIBRARIES:  # they need one another in this order; torch_npu finds them loaded
+        ctypes.CDLL(os.path.join(env['LD_LIBRARY_PATH'].split(os.pathsep)[0], f'{name}.so'), ctypes.RTLD_GLOBAL)
 
 
 def environment(python=sys.executable, **more):
@@ -166,6 +178,8 @@ def enter(folder, env):
     first = [str(folder), *filter(None, env.get('PYTHONPATH', '').split(os.pathsep))]
     sys.path[:] = first + [path for path in sys.path if path and Path(path).resolve() not in (TOP, TOP / 'ci')]
     os.chdir(folder)
+    if 'CANNSIM_SOC' in env:
+        arrive(env)
 
 
 def begin_like_a_process(said):

@@ -9,7 +9,8 @@ import pytest
 def pytest_addoption(parser):
     group = parser.getgroup('test_every_script.py')
     group.addoption('--device', default='cpu', help='as of the scripts (default: cpu)')
-    group.addoption('--simulate', action='store_true', help='with --device npu: the simulated one of tests/npusim')
+    group.addoption('--simulate', action='store_true', help='with --device npu: cards of tests/cannsim')
+    group.addoption('--chip', default='Ascend910B3', help='with --simulate: Ascend910B3 or Ascend910A')
     group.addoption(
         '--python', metavar='FILE', help='the interpreter that runs the scripts (default: the one of the tests)'
     )

@@ -1,7 +1,7 @@
 """Every script of every folder, run as a user runs it at small sizes, and judged by what it prints and writes.
 
     bash ci/test.sh tests/integration/test_every_script.py                            all of them, on the CPU
-    bash ci/test.sh tests/integration/test_every_script.py --device npu --simulate    on the simulated NPU
+    bash ci/test.sh tests/integration/test_every_script.py --device npu --simulate    on the real torch_npu, CANN simulated
     ... --folders VAN Twins --scripts eval            those whose names contain a word
     ... --python FILE                                 scripts run by another interpreter, such as that of an old PyTorch
     ... --baseline ci/baseline.json [--rebase] -n 0   compares FPS and accuracy with stored ones, or stores them
@@ -95,7 +95,7 @@ class Folder:
         self.device, self.baseline = config.getoption('device'), config.getoption('baseline')
         self.rows, self.outcomes = rows_of(name, self.device), {}
         self.simulate, self.python = config.getoption('simulate'), config.getoption('python') or sys.executable
-        self.environment = helpers.simulated() if self.simulate else {}
+        self.environment = helpers.simulated(CANNSIM_SOC=config.getoption('chip')) if self.simulate else {}
         if 'PYTEST_XDIST_WORKER' in os.environ:  # several at a time share the cores
             self.environment['OMP_NUM_THREADS'] = '1'
 

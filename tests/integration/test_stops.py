@@ -62,7 +62,7 @@ def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(
     """
     sizes = ['--workers=2', '--batch-size', '8', '--epochs', '2', '--print-freq', '1', '--max-steps=12']
     words = ['--data_path', few_digits, *SMALL, *extra, *sizes, '--lr=1e-3', '--warmup-epochs=1']
-    script, env = folder / 'test' / script, request.getfixturevalue('npusim') if '--device=npu' in extra else {}
+    script, env = folder / 'test' / script, request.getfixturevalue('npu') if '--device=npu' in extra else {}
     whole = run(script, *words, out=tmp_path / 'whole', **env)
     assert whole.code == 0, whole.text
     process = start(script, *words, f'--output_dir={tmp_path / "cut"}', **env)

@@ -5,12 +5,13 @@ is bound (an import, an assignment, an attribute of self, a function's result) t
 """
 
 import ast
+import functools
 import textwrap
 
 import ascend_api
 import pytest
 
-from helpers import FOLDERS, TOP
+from helpers import FOLDERS, TOP, VAN, in_folder
 
 FACTORIES = {'import_npu': 'torch_npu.npu', 'import_apex': 'apex.amp'}  # of common/accelerator.py
 ROOTS = ('torch_npu', 'apex')
@@ -228,6 +229,26 @@ def test_the_project_uses_what_there_is():
         for line, sentence in problems(path.read_text(), results)
     ]
     assert not wrong, '\n'.join(wrong)
+
+
+def missing(names):
+    """In a child: -> those of the dotted names that the installed torch_npu has not"""
+    import torch_npu
+
+    found = []
+    for name in names:
+        try:
+            functools.reduce(getattr, name.split('.')[1:], torch_npu)
+        except AttributeError:
+            found.append(name)
+    return found
+
+
+def test_the_installed_torch_npu_has_every_name(npu):
+    """The real import, not the tables: all that is named, guarded or not, but for settings, which can only be written."""
+    used = Names(ast.parse((TOP / 'common' / 'accelerator.py').read_text()), dict(FACTORIES)).collect()
+    names = sorted({dotted for dotted, *_ in used if dotted.startswith('torch_npu.') and '.allow_' not in dotted})
+    assert len(names) > 20 and in_folder(VAN, missing, names, **npu) == []
 
 
 def test_something_is_compared():

@@ -1,10 +1,5 @@
 """apex.optimizers of Ascend: the fused optimizers, whose constructors are those of torch_npu.optim."""
 
 from torch_npu.optim import (
-    NpuFusedAdadelta,
-    NpuFusedAdam,
-    NpuFusedAdamW,
-    NpuFusedLamb,
     NpuFusedRMSprop,  # noqa: F401
-    NpuFusedSGD,
 )

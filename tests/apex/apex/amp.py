@@ -11,7 +11,7 @@ import types
 
 import torch
 
-__all__ = ['initialize', 'scale_loss', 'master_params', 'state_dict', 'load_state_dict']
+__all__ = ['initialize', 'load_state_dict', 'master_params', 'scale_loss', 'state_dict']
 
 LEVELS = {  # opt_level: model dtype, batch norm stays float32, float32 master weights, loss scale
     'O0': (torch.float32, None, False, 1.0),
@@ -236,7 +236,7 @@ def scale_loss(loss, optimizers, loss_id=0, model=None, delay_unscale=False, del
             'call model, optimizer = amp.initialize(model, optimizer, ...) first.'
         )
     if delay_unscale or delay_overflow_check:
-        raise RuntimeError('the apex of tests/npusim simulates neither delay_unscale nor delay_overflow_check')
+        raise RuntimeError('this stand-in has neither delay_unscale nor delay_overflow_check')
     scaler = _scalers[loss_id]
     earlier = [_set_gradients_aside(optimizer) for optimizer in _listed(optimizers)]
     yield loss.float() * scaler.scale

@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-
 HOST = 99  # the process of the launches in the timeline, as none of the devices has this number
 
 

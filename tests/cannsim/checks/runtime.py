@@ -4,12 +4,13 @@ The checks want CANNSIM_DELAY_US=3000, CANNSIM_MEMORY_MB=1024 and ASCEND_RT_VISI
 """
 
 import ctypes
+import functools
 import json
 import os
 import tempfile
 
 import torch
-import torch_npu
+import torch_npu  # noqa: F401
 from torch import npu
 
 
@@ -25,6 +26,12 @@ def raises(kind, words, function, *arguments):
 
 def close_to(tensor, value):
     return bool((tensor.cpu() == value).all())
+
+
+@functools.cache
+def side():
+    """-> a stream beside the current one"""
+    return npu.Stream()
 
 
 def calm():
@@ -91,11 +98,11 @@ def check_out_of_memory():
 
 def copied(number, wait):
     """-> whether what a side stream copied arrived before the current stream read it"""
-    side, host = STREAM, torch.full((1000,), float(number)).pin_memory()
-    with npu.stream(side):
+    host = torch.full((1000,), float(number)).pin_memory()
+    with npu.stream(side()):
         x = host.to('npu', non_blocking=True)
     if wait:
-        npu.current_stream().wait_stream(side)
+        npu.current_stream().wait_stream(side())
     y = x * 2
     x.record_stream(npu.current_stream())
     return close_to(y, 2.0 * number)
@@ -110,18 +117,18 @@ def kept(number, record):
     """-> whether a tensor of a side stream outlives its last name while the current stream is about to read it"""
     calm()
     main = npu.current_stream()
-    with npu.stream(STREAM):
+    with npu.stream(side()):
         x = torch.full((1000,), float(number), device='npu')
-    main.wait_stream(STREAM)
+    main.wait_stream(side())
     for _ in range(40):
         busy = torch.ones(1000, device='npu') + 1  # keeps the current stream from coming to x soon
     y = x * 2
     if record:
         x.record_stream(main)
     del x
-    with npu.stream(STREAM):
+    with npu.stream(side()):
         other = torch.full((1000,), -1.0, device='npu')  # takes the place that was freed
-        STREAM.synchronize()
+        side().synchronize()
     right = close_to(y, 2.0 * number)
     assert close_to(other, -1.0) and close_to(busy, 2.0)
     return right
@@ -136,10 +143,10 @@ def check_host_memory_that_is_changed_too_early_shows():
     """Pinned memory is read when the stream comes to it, pageable memory before the call returns."""
 
     def sent(host):
-        with npu.stream(STREAM):
+        with npu.stream(side()):
             x = host.to('npu', non_blocking=True)
         host.fill_(-1)
-        STREAM.synchronize()
+        side().synchronize()
         return close_to(x, 5.0)
 
     assert all(sent(torch.full((1000,), 5.0)) for _ in range(5))
@@ -150,13 +157,13 @@ def check_results_that_are_read_too_early_show():
     def fetched(wait):
         x = torch.full((1000,), 3.0, device='npu')
         host = torch.zeros(1000).pin_memory()
-        STREAM.wait_stream(npu.current_stream())
-        with npu.stream(STREAM):
+        side().wait_stream(npu.current_stream())
+        with npu.stream(side()):
             host.copy_(x, non_blocking=True)
         if wait:
-            STREAM.synchronize()
+            side().synchronize()
         right = bool((host == 3).all())
-        STREAM.synchronize()
+        side().synchronize()
         return right
 
     assert all(fetched(True) for _ in range(5))
@@ -169,7 +176,7 @@ def check_results_that_are_read_too_early_show():
 def check_events():
     first, last, untimed = npu.Event(enable_timing=True), npu.Event(enable_timing=True), npu.Event()
     host = torch.ones(1000).pin_memory()
-    with npu.stream(STREAM):
+    with npu.stream(side()):
         first.record()
         for _ in range(20):
             host.to('npu', non_blocking=True)
@@ -183,12 +190,12 @@ def check_events():
 
 
 def check_streams_are_queried():
-    with npu.stream(STREAM):
+    with npu.stream(side()):
         for _ in range(5):
             torch.ones(1000).pin_memory().to('npu', non_blocking=True)
-    assert not STREAM.query()
-    STREAM.synchronize()
-    assert STREAM.query()
+    assert not side().query()
+    side().synchronize()
+    assert side().query()
 
 
 # ---- counts
@@ -226,58 +233,3 @@ def check_what_is_not_simulated_is_named():
         RuntimeError, 'aclnnRenorm', lambda: (torch.ones(2, 2, device='npu').renorm(2, 0, 1), npu.synchronize())
     )
     assert 'not simulated' in str(error), error
-
-
-# ---- faults: not checks, as each wants a process of its own
-
-
-def device_count():
-    return npu.device_count()
-
-
-def failing_operator():
-    """With CANNSIM_FAULT=op:aclnnMuls:3. -> what the synchronisation raised"""
-    x = torch.ones(10, device='npu')
-    y = x * 2 * 2
-    assert close_to(y, 4)
-    z = x * 2
-    error = raises(RuntimeError, '507015 aclnnMuls', npu.synchronize)
-    raises(RuntimeError, '', lambda: z.cpu())  # the stream stays as it is
-    return str(error)
-
-
-def lost_device():
-    """With CANNSIM_FAULT=lost:20. -> how many steps there were, and what was raised"""
-    x = torch.ones(10, device='npu')
-    for step in range(100):
-        try:
-            x = x + 1
-            x.cpu()
-        except RuntimeError as e:
-            raises(RuntimeError, '', lambda: torch.ones(1 << 20, device='npu').cpu())
-            return step, str(e)
-    raise AssertionError('the device was not lost')
-
-
-def busy_card():
-    """With CANNSIM_FAULT=busy:1. -> what was raised"""
-    npu.set_device(0)
-    assert torch.ones(1, device='npu').item() == 1
-    return str(raises(RuntimeError, '507033', lambda: (npu.set_device(1), torch.ones(1, device='npu'))))
-
-
-def no_memory_left():
-    """With CANNSIM_FAULT=oom:2. -> what was raised"""
-    x = torch.ones(1 << 20, device='npu')
-    error = raises(torch.OutOfMemoryError, 'out of memory', lambda: torch.ones(64 << 20, device='npu'))
-    assert close_to(x, 1)
-    return str(error)
-
-
-def first_use():
-    """-> what the first use of the device raises"""
-    return str(raises(RuntimeError, '', lambda: torch.ones(1, device='npu')))
-
-
-STREAM = npu.Stream()
-assert torch_npu.__version__

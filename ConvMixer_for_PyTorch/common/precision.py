@@ -152,6 +152,7 @@ def choose(args: Any, accelerator: Any) -> Precision:
     dtypes = {'auto': accelerator.autocast_dtype, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
     dtype = dtypes[args.amp_dtype]
     native = accelerator.kind == 'cpu' or accelerator.autocast(dtype) is not None
-    if args.amp_impl == 'apex' or (args.amp_impl == 'auto' and not native):
+    half = dtype == torch.float16  # apex has no other
+    if args.amp_impl == 'apex' or (args.amp_impl == 'auto' and not native and half):
         return Apex(args.opt_level, args.loss_scale)
     return Native(accelerator, dtype, args.loss_scale)

@@ -312,7 +312,7 @@ class Npu(Card):
                 self.module.synchronize()
             except RuntimeError as e:
                 text = str(e)
-        code = re.search(r'error code is (\d+)', text)
+        code = re.search(r'error code(?: is|:) ?(\d+)', text)
         if code is None:
             return ''
         words = re.sub(r'\s+', ' ', text[code.end() :].replace('[Error]:', ' '))

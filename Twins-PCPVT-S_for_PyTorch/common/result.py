@@ -93,7 +93,10 @@ def failure_reason(log_path: str) -> str:
     except OSError:
         return 'the run left no log'
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in lines:
+    killed = [
+        line for line in lines if re.match(r'\[Error\] rank \d+ was killed by', line)
+    ]  # the launcher knows the first
+    for line in killed + lines:
         if line.startswith(f'{ERROR_MARK} '):  # ours: CANN's own lines hold '[Error]: '
             return line[len(ERROR_MARK) :].strip()
         if re.match(r'(\[rank\d+\]: ?)?[\w.]*(Error|Exception|Interrupt)\b', line) and 'ChildFailedError' not in line:

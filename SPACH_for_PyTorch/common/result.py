@@ -93,15 +93,21 @@ def failure_reason(log_path: str) -> str:
     except OSError:
         return 'the run left no log'
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    killed = [
-        line for line in lines if re.match(r'\[Error\] rank \d+ was killed by', line)
-    ]  # the launcher knows the first
-    for line in killed + lines:
-        if line.startswith(f'{ERROR_MARK} '):  # ours: CANN's own lines hold '[Error]: '
+    for line in lines:
+        if re.match(r'\[Error\] rank \d+ was killed by', line):  # the launcher's: it knows which rank was the first
+            return line[len(ERROR_MARK) :].strip() + (words_of_cann(lines) if 'SIGABRT' in line else '')
+    for line in lines:
+        if re.match(r'\[Error\](?!:)', line):  # ours: CANN's own lines hold '[Error]: '
             return line[len(ERROR_MARK) :].strip()
         if re.match(r'(\[rank\d+\]: ?)?[\w.]*(Error|Exception|Interrupt)\b', line) and 'ChildFailedError' not in line:
             return line
     return lines[-1] if lines else 'the run left an empty log'
+
+
+def words_of_cann(lines: List[str]) -> str:
+    """torch_npu aborts the process from threads of its own. -> what CANN has said before, such as ' (EI0002: ...)', or ''."""
+    said = (re.search(r'\bE[A-Z]\d{4}: .*', line) for line in lines)
+    return next((f' ({found.group()[:300]})' for found in said if found), '')
 
 
 def case_name(result: Dict[str, Any]) -> str:

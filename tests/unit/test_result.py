@@ -87,6 +87,12 @@ def test_an_evaluation(tmp_path):
         (b'Train: 0\n', 143, 'stopped by a signal before there was anything to save'),
         (b'all fine\n', 0, 'the trainer ended without an error but before the end of the run'),
         (b'[Error]\n', 1, ''),
+        (b'[Error] a\n[Error] rank 1 was killed by SIGKILL; x\n', 137, 'rank 1 was killed by SIGKILL; x'),
+        (
+            b'cannsim: EI0002: late\n[Error] rank 0 was killed by SIGABRT\n',
+            134,
+            'rank 0 was killed by SIGABRT (EI0002: late)',
+        ),
     ],
 )
 def test_a_failed_training(tmp_path, capsys, log, code, reason):

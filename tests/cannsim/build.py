@@ -24,7 +24,7 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# the release of torch_npu that is taken for a torch; for another torch the newest one that goes with it
+# the release of torch_npu that is taken for a torch; for another torch the newest that goes with it
 VERSIONS = {'2.12.0': '2.12.0.post3'}
 FLAGS = '-std=c++20 -O1 -fPIC -w -fvisibility=hidden'.split()
 # looked for by these names; what CANN has in them is in libascendcl here
@@ -69,18 +69,19 @@ def torch_version():
 
 
 def wanted_version(asked):
-    """-> the version of torch_npu, perhaps with a *"""
+    """-> the version of torch_npu; its beginning is enough: 2.13.0 may be 2.13.0.post1"""
     torch = torch_version()
-    version = asked or VERSIONS.get(torch, f'{torch}.*')
-    if not re.match(rf'{re.escape(torch)}(\.|$)', version):
+    version = asked or VERSIONS.get(torch, torch)
+    if not f'{version}.'.startswith(f'{torch}.'):
         raise BuildError(f'cannsim: torch_npu {version} goes with another torch than {torch}, which is installed here')
     return version
 
 
 def find_wheel(folder, version):
-    """-> the wheel of this version, Python and machine in a folder, or None"""
-    python = f'cp{sys.version_info[0]}{sys.version_info[1]}'
-    return max(folder.glob(f'torch_npu-{version}-{python}-*{platform.machine()}.whl'), default=None)
+    """-> the newest wheel of this version, Python and machine in a folder, or None"""
+    pattern = rf'torch_npu-{re.escape(version)}(?:\.post(\d+))?-cp{sys.version_info[0]}{sys.version_info[1]}-'
+    found = [(int(match[1] or 0), path) for path in folder.glob('*.whl') if (match := re.match(pattern, path.name))]
+    return max(((post, path) for post, path in found if platform.machine() in path.name), default=(0, None))[1]
 
 
 def get_wheel(version):
@@ -91,11 +92,13 @@ def get_wheel(version):
             return found
     with only_one(own):
         own.mkdir(parents=True, exist_ok=True)
+        exact = version if '.post' in version else f'{version}.*'
         pip = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps', '--only-binary=:all:', '--dest', own]
-        done = subprocess.run([*pip, f'torch_npu=={version}'], capture_output=True, text=True)
+        done = subprocess.run([*pip, f'torch_npu=={exact}'], capture_output=True, text=True)
         if found := find_wheel(own, version):
             return found
-    reason = (done.stderr.strip().splitlines() or ['pip has said nothing'])[-1]
+    said = [line for line in done.stderr.splitlines() if not line.startswith('WARNING')]
+    reason = said[-1] if said else 'pip has said nothing'
     raise BuildError(f'cannsim: there is no wheel of torch_npu {version} for this Python and machine ({reason})')
 
 

@@ -80,10 +80,3 @@ API int cannsim_counts_write(const char* path);
 
 // Says that this operator is not simulated. -> the status with which its call fails
 API int cannsim_unknown(const char* name);
-
-// ---- B to A: torch_npu's GradScaler on a 910A launches through aclop (aclopCompileAndExecuteV2), so these belong into
-// old_ops.cpp, in turn on the stream and counted as launches: NPUAllocFloatStatus (output: 8 floats, all 0),
-// NPUClearFloatStatus (input 8 floats, output 8 floats: cannsim_overflow_clear(), output 0) and NPUGetFloatStatus
-// (writes its *input* in place: the first float is 1 where cannsim_overflow_get(); output the same); on a 910B
-// NPUClearFloatStatusV2 (no tensors) and NPUGetFloatStatusV2 (output: 8 int32). Please delete this note when they are
-// there.

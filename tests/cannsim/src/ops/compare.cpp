@@ -20,6 +20,8 @@ OP(aclnnIsClose, (In a, In b, double relative, double absolute, bool nans, Out o
     put(out, at::isclose(a, b, relative, absolute, nans));
 })
 OP(aclnnIsFinite, (In a, Out out), { put(out, at::isfinite(a)); })
+OP(aclnnIsPosInf, (In a, Out out), { put(out, at::isposinf(a)); })
+OP(aclnnIsNegInf, (In a, Out out), { put(out, at::isneginf(a)); })
 
 OP(aclnnLogicalAnd, (In a, In b, Out out), { put(out, at::logical_and(a, b)); })
 OP(aclnnLogicalOr, (In a, In b, Out out), { put(out, at::logical_or(a, b)); })

@@ -38,10 +38,6 @@ OP(aclnnRepeatInterleaveInt, (In a, int64_t times, int64_t, Out out), { put(out,
 OP(aclnnRepeatInterleaveIntWithDim, (In a, int64_t times, int64_t dim, int64_t, Out out), {
     put(out, at::repeat_interleave(a, times, dim));
 })
-OP(aclnnSplitWithSize, (In a, Ints sizes, int64_t dim, OutList out), {
-    auto parts = at::split_with_sizes(a, sizes, dim);
-    for (size_t i = 0; i < out.size(); ++i) put(out[i], parts[i]);
-})
 OP(aclnnTril, (In a, int64_t diagonal, Out out), { put(out, at::tril(a, diagonal)); })
 OP(aclnnTriu, (In a, int64_t diagonal, Out out), { put(out, at::triu(a, diagonal)); })
 OP(aclnnInplaceTril, (Out a, int64_t diagonal), { a.tril_(diagonal); })

@@ -84,6 +84,7 @@ std::string refusal(const char* name, const Arguments& arguments) {
     const std::string chip = cannsim_soc();
     if (row.types.empty()) return "CANN has no such operator for " + chip + " (" + row.page + ")";
     for (const Seen& argument : arguments) {
+        if (argument.tensor->found->size() == 1 && argument.tensor->found->front() == 0) continue;  // as good as none
         size_t which = row.types.size() == 1 ? 0 : size_t(argument.position);
         if (which >= row.types.size()) return "dtypes.txt lacks types for argument " + std::to_string(argument.position + 1);
         std::string type = short_name(argument.tensor->type);

@@ -1,6 +1,5 @@
 // The same for many tensors at once, as optimizers want it: list i of the result is made of element i of each argument.
-// CANN's "...Scalar" takes a tensor of one element, "...ScalarV2" a number, "...ScalarList" a number (or an element of a
-// tensor) for each.
+// "...ScalarV2" takes a number for all, "...ScalarList" one for each: a list of numbers, or a tensor.
 #include "op.h"
 
 using namespace cannsim;
@@ -28,7 +27,6 @@ OP(aclnnForeachPowScalarAndTensor, (Scalar s, List a, OutList out), { each(out, 
 OP(aclnnForeachMaximumScalarV2, (List a, Scalar s, OutList out), { each(out, [&](int i) { return at::clamp_min(a[i], s); }); })
 OP(aclnnForeachMinimumScalarV2, (List a, Scalar s, OutList out), { each(out, [&](int i) { return at::clamp_max(a[i], s); }); })
 OP(aclnnForeachLerpScalar, (List a, List b, Scalar w, OutList out), { each(out, [&](int i) { return at::lerp(a[i], b[i], w); }); })
-OP(aclnnForeachMulScalar, (List a, In s, OutList out), { each(out, [&](int i) { return at::mul(a[i], s); }); })
 
 OP(aclnnForeachAddScalarList, (List a, Scalars s, OutList out), { each(out, [&](int i) { return at::add(a[i], s[i]); }); })
 OP(aclnnForeachSubScalarList, (List a, Scalars s, OutList out), { each(out, [&](int i) { return at::sub(a[i], s[i]); }); })

@@ -47,7 +47,8 @@ OP(aclnnBatchNorm, (In x, MaybeIn w, MaybeIn b, MaybeOut mean, MaybeOut var, boo
 })
 OP(aclnnBatchNormBackward, (In grad, In x, MaybeIn w, MaybeIn mean, MaybeIn var, MaybeIn save_mean, MaybeIn save_invstd,
                             bool training, double eps, Bools wanted, MaybeOut gx, MaybeOut gw, MaybeOut gb), {
-    auto all = at::native_batch_norm_backward(wide(grad), wide(x), wide(w), mean, var, save_mean, save_invstd, training, eps,
+    auto all = at::native_batch_norm_backward(wide(grad), wide(x), wide(w), wide(mean), wide(var), wide(save_mean),
+                                              wide(save_invstd), training, eps,
                                               {wanted[0], wanted[1], wanted[2]});
     if (wanted[0]) put(gx, get<0>(all));
     if (wanted[1]) put(gw, get<1>(all));

@@ -42,9 +42,6 @@ OP(aclnnRandperm, (int64_t count, int64_t seed, int64_t offset, Out out), {
 OP(aclnnMultinomial, (In a, int64_t count, bool replacement, int64_t seed, int64_t offset, Out out), {
     put(out, at::multinomial(wide(a), count, replacement, generator(seed, offset)));
 })
-OP(aclnnSimThreadExponential, (Out a, int64_t, double rate, int64_t seed, int64_t offset), {
-    a.exponential_(rate, generator(seed, offset));
-})
 
 // ---- dropout: a mask of one bit an element, the first in the lowest bit, 1 where it stays
 
@@ -56,9 +53,6 @@ static void draw_mask(const Ints& shape, double p, int64_t seed, int64_t offset,
     auto weights = at::pow(2, at::arange(8, at::kInt));
     put(mask, (bits.view({-1, 8}).to(at::kInt) * weights).sum(1));
 }
-OP(aclnnDropoutGenMask, (Ints shape, double p, int64_t seed, int64_t offset, Out mask), {
-    draw_mask(shape, p, seed, offset, mask);
-})
 OP(aclnnDropoutGenMaskV2, (Ints shape, double p, int64_t seed, int64_t offset, Type, Out mask), {
     draw_mask(shape, p, seed, offset, mask);
 })

@@ -22,9 +22,6 @@ static std::optional<double> scale_of(double scale) { return scale > 0 ? std::op
 OP(aclnnUpsampleBilinear2d, (In a, Ints size, bool corners, double h, double w, Out out), {
     put(out, at::upsample_bilinear2d(wide(a), size, corners, scale_of(h), scale_of(w)));
 })
-OP(aclnnUpsampleBilinear2dBackward, (In grad, Ints size, Ints from, bool corners, double h, double w, Out out), {
-    put(out, at::upsample_bilinear2d_backward(wide(grad), size, from, corners, scale_of(h), scale_of(w)));
-})
 OP(aclnnUpsampleBilinear2dBackwardV2, (In grad, Ints size, Ints from, bool corners, double h, double w, Out out), {
     put(out, at::upsample_bilinear2d_backward(wide(grad), size, from, corners, scale_of(h), scale_of(w)));
 })
@@ -34,7 +31,9 @@ OP(aclnnUpsampleBicubic2d, (In a, Ints size, bool corners, double h, double w, O
 OP(aclnnUpsampleBicubic2dBackward, (In grad, Ints size, Ints from, bool corners, double h, double w, Out out), {
     put(out, at::upsample_bicubic2d_backward(wide(grad), size, from, corners, scale_of(h), scale_of(w)));
 })
-OP(aclnnUpsampleNearest2d, (In a, Ints size, Out out), { put(out, at::upsample_nearest2d(wide(a), size)); })
+OP(aclnnUpsampleNearest2dV2, (In a, Ints size, float h, float w, Out out), {
+    put(out, at::upsample_nearest2d(wide(a), size, scale_of(h), scale_of(w)));
+})
 OP(aclnnUpsampleNearest2dBackward, (In grad, Ints size, Ints from, double h, double w, Out out), {
     put(out, at::upsample_nearest2d_backward(wide(grad), size, from, scale_of(h), scale_of(w)));
 })

@@ -13,10 +13,6 @@ class UserError(Exception):
     """A mistake in the command line, the data or the machine. The text names the thing, the value and the way out."""
 
 
-class DeviceFailed(UserError):
-    """The device failed under the training: nothing more can be asked of it, not even to be freed."""
-
-
 class Interrupted(Exception):
     """A signal asked the training to stop, and its state is saved. `code`: the exit status, 128 + the signal."""
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from common import accelerator, checkpoint, data, options
 from common.compat import is_distributed
 from common.distributed import Ranks
-from common.errors import DeviceFailed, Interrupted, UserError, explain, report
+from common.errors import Interrupted, UserError, explain, report
 from common.trainer import Trainer
 
 
@@ -20,7 +20,7 @@ def run(args: options.Args, hooks: Any) -> int:
 
     A user's mistake is a sentence; another error has a traceback.
     """
-    message, code, end_now = None, 0, False
+    message, code = None, 0
     try:
         ranks = Ranks(args.local_rank)
         train_or_evaluate(args, ranks, hooks)
@@ -30,8 +30,7 @@ def run(args: options.Args, hooks: Any) -> int:
         message, code = explain(e), 1
         if message is None:
             traceback.print_exc()
-        end_now = isinstance(e, DeviceFailed)
-    leave(message, code, end_now)
+    leave(message, code)
     return code
 
 
@@ -48,30 +47,27 @@ def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
     ranks.connect(args.dist_backend or device.backend, args.dist_url)
     device.seed(args.seed)
     device.short_float32(args.hf32)
-    try:
-        work(Trainer(args, ranks, device, classes, loaded, hooks))
-    except RuntimeError as e:
-        told = device.failure(e)
-        if told:
-            raise DeviceFailed(f'{device.called} {device.index} failed: {told}') from e
-        raise
+    work(Trainer(args, ranks, device, classes, loaded, hooks))
 
 
 def work(trainer: Trainer) -> None:
+    """Trains or evaluates. Does not return where the device fails: even to free its events would abort the process."""
     try:
         trainer.evaluate_only() if trainer.args.case == 'eval' else trainer.fit()
-    except (UserError, RuntimeError):
-        if (
-            not trainer.ranks.primary
-        ):  # all ranks tend to fail together, and those that have not said why yet are stopped
+    except (UserError, RuntimeError) as e:
+        told = trainer.accelerator.failure(e)
+        if not trainer.ranks.primary:  # all ranks tend to fail together; those that have not said why are stopped
             trainer.stop.leave_when_told()
+        if told:
+            report(f'{trainer.accelerator.called} {trainer.accelerator.index} failed: {told}')
+            end_now(1)
         raise
     finally:
         trainer.close()
 
 
-def leave(message: Optional[str], code: int, end_now: bool) -> None:
-    """Frees what is left of the training, prints the message and, where a device or one of several ranks failed, ends the process.
+def leave(message: Optional[str], code: int) -> None:
+    """Frees what is left of the training, prints the message and, where one of several ranks failed, ends the process.
 
     Process groups and the threads of gloo are in reference cycles, which only the garbage collector finds. Such a thread,
     if it frees a tensor while the interpreter shuts down, aborts the process after a training that was good. A rank that
@@ -80,9 +76,13 @@ def leave(message: Optional[str], code: int, end_now: bool) -> None:
     gc.collect()
     if message:
         report(message)
-    if end_now or (code and is_distributed()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
     if is_distributed():
+        if code:
+            end_now(code)
         dist.destroy_process_group()
+
+
+def end_now(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -306,22 +306,14 @@ class Npu(Card):
 
     def failure(self, error: BaseException) -> str:
         """CANN has a number and a text for it. torch_npu tells them at the next synchronisation where an operator was queued."""
-        text = str(error)
-        if 'Inner error is reported as above' in text:
+        code, words = cann_error(str(error))
+        if not words and (code or 'Inner error is reported as above' in str(error)):
             try:
                 self.module.synchronize()
             except RuntimeError as e:
-                text = str(e)
-        code = re.search(r'error code(?: is|:) ?(\d+)', text)
-        if code is None:
-            return ''
-        words = re.sub(r'\s+', ' ', text[code.end() :].replace('[Error]:', ' '))
-        words = re.sub(
-            r'\[ERROR\] \S+ \(PID.*?\) ERR\d+ PTA call acl api failed\.? ?|\(function \w+\)|Rectify the fault.*?log\.',
-            '',
-            words,
-        ).strip()
-        return f'CANN error {code.group(1)} ({words[:300]}); `npu-smi info` shows the cards, --device-id chooses another one'
+                code, words = cann_error(str(e))
+        way_out = '`npu-smi info` shows the cards, --device-id chooses another one'
+        return f'CANN error {code} ({words[:300]}); {way_out}' if code else ''
 
     def attention(self) -> Tuple[Optional[Callable], str]:
         """npu_fusion_attention for the dtypes that it takes on this chip, found by trying; SDPA for the others."""
@@ -365,6 +357,16 @@ class Npu(Card):
         if hasattr(torch, 'accelerator'):  # torch >= 2.6 pins for the device that there is
             return {'pin_memory': True}
         return {'pin_memory': True, 'pin_memory_device': 'npu'} if compat.TORCH >= (2, 1) else {}
+
+
+def cann_error(text: str) -> Tuple[str, str]:
+    """-> (CANN's number for an error, its words for it) out of torch_npu's text; '' where they are not there."""
+    code = re.search(r'error code(?: is|:) ?(\d+)', text)
+    if code is None:
+        return '', ''
+    words = re.sub(r'\s+', ' ', text[code.end() :].replace('[Error]:', ' '))
+    noise = r'\[ERROR\] \S+ \(PID.*?\) ERR\d+ PTA call acl api failed\.? ?|\(function \w+\)|Rectify the fault.*?log\.'
+    return code.group(1), re.sub(noise, '', words).strip()
 
 
 def like(optimizer: Any, kind: Type, **more: Any) -> Any:

@@ -96,6 +96,8 @@ def failure_reason(log_path: str) -> str:
     for line in lines:
         if re.match(r'\[Error\] rank \d+ was killed by', line):  # the launcher's: it knows which rank was the first
             return line[len(ERROR_MARK) :].strip() + (words_of_cann(lines) if 'SIGABRT' in line else '')
+    if any(line.startswith('terminate called') for line in lines):
+        return f'the trainer was aborted{words_of_cann(lines)}'
     for line in lines:
         if re.match(r'\[Error\](?!:)', line):  # ours: CANN's own lines hold '[Error]: '
             return line[len(ERROR_MARK) :].strip()
@@ -106,8 +108,8 @@ def failure_reason(log_path: str) -> str:
 
 def words_of_cann(lines: List[str]) -> str:
     """torch_npu aborts the process from threads of its own. -> what CANN has said before, such as ' (EI0002: ...)', or ''."""
-    said = (re.search(r'\bE[A-Z]\d{4}: .*', line) for line in lines)
-    return next((f' ({found.group()[:300]})' for found in said if found), '')
+    said = [re.search(pattern, line) for pattern in (r'\bE[A-Z]\d{4}: .*', r'(?<=what\(\):).*') for line in lines]
+    return next((f' ({found.group().strip()[:300]})' for found in said if found), '')
 
 
 def case_name(result: Dict[str, Any]) -> str:

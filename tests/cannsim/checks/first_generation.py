@@ -5,12 +5,11 @@ The checks want CANNSIM_SOC=Ascend910A.
 
 import math
 
+import operators
 import torch
 import torch_npu
 from comparing import close, launches
 from torch.nn import functional
-
-import operators
 
 npu = torch.npu
 utils = torch_npu.npu.utils

@@ -245,9 +245,39 @@ def test_no_wheel_is_a_sentence(tmp_path):
     explains(build(tmp_path, **env), 'there is no wheel of torch_npu')
 
 
-def test_no_compiler_is_a_sentence(tmp_path, cannsim):
-    (tmp_path / 'wheels').mkdir()
-    wheel = os.path.basename(cannsim['PYTHONPATH']) + '.whl'
-    with zipfile.ZipFile(tmp_path / 'wheels' / wheel, 'w') as file:
+@pytest.fixture
+def empty_wheel(tmp_path, cannsim):
+    """-> a folder with a wheel of the right name and without what is in it"""
+    folder = tmp_path / 'wheels'
+    folder.mkdir()
+    with zipfile.ZipFile(folder / f'{os.path.basename(cannsim["PYTHONPATH"])}.whl', 'w') as file:
         file.writestr('torch_npu/__init__.py', '')
-    explains(build(tmp_path, CXX='/no/such/compiler', CANNSIM_WHEELS=str(tmp_path / 'wheels')), 'install g++')
+    return str(folder)
+
+
+def test_no_compiler_is_a_sentence(tmp_path, empty_wheel):
+    explains(build(tmp_path, CXX='/no/such/compiler', CANNSIM_WHEELS=empty_wheel), 'install g++')
+
+
+BUILD_ONCE = """
+import importlib.util, sys, time
+spec = importlib.util.spec_from_file_location('build', sys.argv[1])
+build = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)
+
+def pretend(workshop):
+    open(sys.argv[2], 'a').write('built ')
+    time.sleep(0.5)
+
+build.Workshop.build = pretend
+print(build.environment()['ASCEND_HOME_PATH'])
+"""
+
+
+def test_processes_that_start_together_build_once(tmp_path, empty_wheel):
+    calls = tmp_path / 'calls'
+    env = environment(CANNSIM_CACHE=str(tmp_path / 'cache'), CANNSIM_WHEELS=empty_wheel)
+    command = [sys.executable, '-c', BUILD_ONCE, CANNSIM / 'build.py', calls]
+    processes = [subprocess.Popen(command, text=True, stdout=subprocess.PIPE, env=env) for _ in range(5)]
+    folders = {process.communicate()[0] for process in processes}
+    assert len(folders) == 1 and calls.read_text() == 'built '

@@ -13,7 +13,7 @@ import zipfile
 
 import pytest
 
-from helpers import TOP, VAN, environment, in_folder, in_ranks
+from helpers import TOP, VAN, environment, in_folder, in_ranks, run
 
 CANNSIM = TOP / 'tests' / 'cannsim'
 CHECKS = CANNSIM / 'checks'
@@ -21,6 +21,7 @@ CHECKS = CANNSIM / 'checks'
 SETTINGS = {
     'runtime': {'CANNSIM_DELAY_US': '3000', 'CANNSIM_MEMORY_MB': '1024', 'ASCEND_RT_VISIBLE_DEVICES': '0,1,2,5'},
     'operators': {},
+    'first_generation': {'CANNSIM_SOC': 'Ascend910A'},
 }
 
 
@@ -49,16 +50,16 @@ def cannsim():
 
 def outcome(name):
     """In a child. -> {check: traceback or ''}"""
-    import run
+    import run as runner
 
-    return run.outcome(name)
+    return runner.outcome(name)
 
 
 def one(name, function, *arguments):
     """In a child. -> what a function of a file of checks returns"""
-    import run
+    import run as runner
 
-    return run.one(name, function, *arguments)
+    return runner.one(name, function, *arguments)
 
 
 @pytest.fixture(scope='module')
@@ -221,6 +222,18 @@ def test_a_folder_trains(cannsim, few_digits, tmp_path):
         events = map(json.loads, (tmp_path / device / 'metrics.jsonl').read_text().splitlines())
         losses[device] = [event['loss'] for event in events if event['event'] == 'train']
     assert losses['cpu'] and losses['npu'] == pytest.approx(losses['cpu'], rel=1e-5)
+
+
+@pytest.mark.long
+def test_eight_ranks_of_a_folder(cannsim, few_digits, tmp_path):
+    """Its own script: eight cards, DistributedDataParallel over HCCL; each rank counts for itself."""
+    argv = '--device npu --model van_b0 --img-size 32 --batch-size 4 --epochs 1 --max-steps 2 --eval-steps 1'.split()
+    script = TOP / VAN / 'test' / 'train_full_8p.sh'
+    counts = str(tmp_path / 'counts')
+    done = run(script, f'--data_path={few_digits}', *argv, out=tmp_path / 'out', CANNSIM_COUNTS=counts, **cannsim)
+    assert done.code == 0 and done.summary['Status'] == 'OK', done.text
+    found = [json.loads(path.read_text()) for path in tmp_path.glob('counts.*.json')]
+    assert len(found) == 8 and all(each['launches']['HcclAllReduce'] > 2 for each in found)
 
 
 # ---- the build

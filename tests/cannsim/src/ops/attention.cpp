@@ -69,7 +69,7 @@ Attention prepare(const Tensor& q, const Tensor& k, const Tensor& v, const Maybe
     if (shift) a.scores = a.scores + wide(*shift);
     a.scores = a.scores * scale;
     auto out = hidden(mask, a.q.size(2), a.k.size(2), before, after, mode);
-    if (out.defined()) a.scores = a.scores.masked_fill(out, -40000.0);
+    if (out.defined()) a.scores = a.scores.masked_fill(out, -40000.0);  // finite: a row may be hidden as a whole
     if (drop) a.kept = unpacked(*drop, a.scores.numel()).view(a.scores.sizes());
     return a;
 }

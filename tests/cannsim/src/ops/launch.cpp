@@ -22,10 +22,10 @@ int fail(const char* name, const std::string& what, int status) {
 }
 
 // On a 910A float16 has no infinity: a result that overflows becomes the largest number, and the chip's register says
-// so. A NaN becomes 0 ("saturation mode" of aclrtSetDeviceSatMode).
+// so. (The chip makes 0 of a NaN; here it stays, as NaN is what memory holds that nobody wrote.)
 void saturate(const Tensor& half) {
     if (at::isfinite(half).all().item<bool>()) return;
-    half.nan_to_num_(0.0, 65504.0, -65504.0);
+    half.clamp_(-65504.0, 65504.0);
     cannsim_overflow_set();
 }
 

@@ -13,7 +13,7 @@ import zipfile
 
 import pytest
 
-from helpers import TOP, VAN, environment, in_folder, in_ranks
+from helpers import TOP, VAN, environment, in_folder, in_ranks, run
 
 CANNSIM = TOP / 'tests' / 'cannsim'
 CHECKS = CANNSIM / 'checks'
@@ -21,6 +21,7 @@ CHECKS = CANNSIM / 'checks'
 SETTINGS = {
     'runtime': {'CANNSIM_DELAY_US': '3000', 'CANNSIM_MEMORY_MB': '1024', 'ASCEND_RT_VISIBLE_DEVICES': '0,1,2,5'},
     'operators': {},
+    'first_generation': {'CANNSIM_SOC': 'Ascend910A'},
 }
 
 
@@ -49,16 +50,16 @@ def cannsim():
 
 def outcome(name):
     """In a child. -> {check: traceback or ''}"""
-    import run
+    import run as runner
 
-    return run.outcome(name)
+    return runner.outcome(name)
 
 
 def one(name, function, *arguments):
     """In a child. -> what a function of a file of checks returns"""
-    import run
+    import run as runner
 
-    return run.one(name, function, *arguments)
+    return runner.one(name, function, *arguments)
 
 
 @pytest.fixture(scope='module')
@@ -223,6 +224,18 @@ def test_a_folder_trains(cannsim, few_digits, tmp_path):
     assert losses['cpu'] and losses['npu'] == pytest.approx(losses['cpu'], rel=1e-5)
 
 
+@pytest.mark.long
+def test_eight_ranks_of_a_folder(cannsim, few_digits, tmp_path):
+    """Its own script: eight cards, DistributedDataParallel over HCCL; each rank counts for itself."""
+    argv = '--device npu --model van_b0 --img-size 32 --batch-size 4 --epochs 1 --max-steps 2 --eval-steps 1'.split()
+    script = TOP / VAN / 'test' / 'train_full_8p.sh'
+    counts = str(tmp_path / 'counts')
+    done = run(script, f'--data_path={few_digits}', *argv, out=tmp_path / 'out', CANNSIM_COUNTS=counts, **cannsim)
+    assert done.code == 0 and done.summary['Status'] == 'OK', done.text
+    found = [json.loads(path.read_text()) for path in tmp_path.glob('counts.*.json')]
+    assert len(found) == 8 and all(each['launches']['HcclAllReduce'] > 2 for each in found)
+
+
 # ---- the build
 
 
@@ -245,9 +258,39 @@ def test_no_wheel_is_a_sentence(tmp_path):
     explains(build(tmp_path, **env), 'there is no wheel of torch_npu')
 
 
-def test_no_compiler_is_a_sentence(tmp_path, cannsim):
-    (tmp_path / 'wheels').mkdir()
-    wheel = os.path.basename(cannsim['PYTHONPATH']) + '.whl'
-    with zipfile.ZipFile(tmp_path / 'wheels' / wheel, 'w') as file:
+@pytest.fixture
+def empty_wheel(tmp_path, cannsim):
+    """-> a folder with a wheel of the right name and without what is in it"""
+    folder = tmp_path / 'wheels'
+    folder.mkdir()
+    with zipfile.ZipFile(folder / f'{os.path.basename(cannsim["PYTHONPATH"])}.whl', 'w') as file:
         file.writestr('torch_npu/__init__.py', '')
-    explains(build(tmp_path, CXX='/no/such/compiler', CANNSIM_WHEELS=str(tmp_path / 'wheels')), 'install g++')
+    return str(folder)
+
+
+def test_no_compiler_is_a_sentence(tmp_path, empty_wheel):
+    explains(build(tmp_path, CXX='/no/such/compiler', CANNSIM_WHEELS=empty_wheel), 'install g++')
+
+
+BUILD_ONCE = """
+import importlib.util, sys, time
+spec = importlib.util.spec_from_file_location('build', sys.argv[1])
+build = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)
+
+def pretend(workshop):
+    open(sys.argv[2], 'a').write('built ')
+    time.sleep(0.5)
+
+build.Workshop.build = pretend
+print(build.environment()['ASCEND_HOME_PATH'])
+"""
+
+
+def test_processes_that_start_together_build_once(tmp_path, empty_wheel):
+    calls = tmp_path / 'calls'
+    env = environment(CANNSIM_CACHE=str(tmp_path / 'cache'), CANNSIM_WHEELS=empty_wheel)
+    command = [sys.executable, '-c', BUILD_ONCE, CANNSIM / 'build.py', calls]
+    processes = [subprocess.Popen(command, text=True, stdout=subprocess.PIPE, env=env) for _ in range(5)]
+    folders = {process.communicate()[0] for process in processes}
+    assert len(folders) == 1 and calls.read_text() == 'built '

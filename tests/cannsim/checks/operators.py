@@ -124,10 +124,10 @@ LAYOUTS = {
 FLASH = 'aclnnFlashAttentionScore aclnnFlashAttentionScoreGrad'
 
 
-def attention(q, k, v, hidden=None, kept=None, keep=1.0):
+def attention(q, k, v, hidden=None, kept=None, keep=1.0, shift=0):
     """As it is defined, in (batch, heads, tokens, channels)"""
     k, v = (x.repeat_interleave(q.size(1) // x.size(1), 1) for x in (k, v))
-    scores = q @ k.transpose(-1, -2) * 0.3
+    scores = (q @ k.transpose(-1, -2) + shift) * 0.3
     if hidden is not None:
         scores = scores.masked_fill(hidden, float('-inf'))
     p = scores.softmax(-1)
@@ -146,11 +146,11 @@ def heads(count, tokens=S, seed=0):
     return torch.randn(B, count, tokens, D, generator=torch.Generator().manual_seed(seed))
 
 
-def compare_attention(layout, dtype, key_heads=N, keys=S, hidden=None, **options):
+def compare_attention(layout, dtype, key_heads=N, keys=S, hidden=None, shift=0, **options):
     turn = LAYOUTS[layout]
     q, slope = heads(N, seed=1).to(dtype), heads(N, seed=2).to(dtype)
     k, v = (heads(key_heads, keys, seed).to(dtype) for seed in (3, 4))
-    want = with_gradients(lambda *x: attention(*x, hidden), q.float(), k.float(), v.float(), slope.float())
+    want = with_gradients(lambda *x: attention(*x, hidden, shift=shift), q.float(), k.float(), v.float(), slope.float())
 
     def fused(q, k, v):
         return torch_npu.npu_fusion_attention(q, k, v, N, layout, scale=0.3, **options)[0]
@@ -175,6 +175,13 @@ def check_attention_masks():
     compare_attention('BSH', torch.float16, hidden=above, atten_mask=compressed, sparse_mode=2)
     corner = torch.ones(S, 9, dtype=torch.bool).triu(1 + 9 - S)
     compare_attention('BNSD', torch.float32, keys=9, hidden=corner, atten_mask=compressed, sparse_mode=3)
+
+
+def check_attention_shift():
+    """A number for each pair of tokens, "pse" in CANN, such as for their distance"""
+    shift = torch.randn(B, N, S, S, generator=torch.Generator().manual_seed(6))
+    compare_attention('BNSD', torch.float32, shift=shift, pse=shift.npu())
+    compare_attention('SBH', torch.float16, shift=shift.half().float(), pse=shift.half().npu())
 
 
 def check_attention_dropout():

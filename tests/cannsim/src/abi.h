@@ -75,6 +75,8 @@ API void cannsim_overflow_clear();
 // Counts since the start or the last reset, as JSON in a file; for programs that count parts of themselves.
 API void cannsim_counts_reset();
 API int cannsim_counts_write(const char* path);
+// Writes the file of CANNSIM_COUNTS, if there is to be one.
+API void cannsim_counts_end();
 
 // ---- what libopapi.so must have for build.py's list of aclnn functions that are named and not simulated
 

@@ -177,6 +177,7 @@ API HcclResult HcclGetRankId(HcclComm comm, uint32_t* rank) {
 }
 
 API HcclResult HcclCommDestroy(HcclComm comm) {
+    cannsim_counts_end();
     auto* c = static_cast<Communicator*>(comm);
     if (c->running) return HCCL_SUCCESS;  // a task still waits in it for a rank that does not come
     munmap(c->shared, Communicator::bytes(c->ranks));

@@ -16,9 +16,8 @@ OP(aclnnLeScalar, (In a, Scalar b, Out out), { put(out, at::le(a, b)); })
 OP(aclnnGtScalar, (In a, Scalar b, Out out), { put(out, at::gt(a, b)); })
 OP(aclnnGeScalar, (In a, Scalar b, Out out), { put(out, at::ge(a, b)); })
 OP(aclnnEqual, (In a, In b, Out out), { out.fill_(at::equal(a, b)); })
-OP(aclnnIsClose, (In a, In b, double relative, double absolute, bool nans, Out out), {
-    put(out, at::isclose(a, b, relative, absolute, nans));
-})
+OP(aclnnIsClose, (In a, In b, double relative, double absolute, bool nans, Out out),
+   { put(out, at::isclose(a, b, relative, absolute, nans)); })
 OP(aclnnIsFinite, (In a, Out out), { put(out, at::isfinite(a)); })
 OP(aclnnIsPosInf, (In a, Out out), { put(out, at::isposinf(a)); })
 OP(aclnnIsNegInf, (In a, Out out), { put(out, at::isneginf(a)); })

@@ -12,11 +12,11 @@ OP(aclnnInplaceFillTensor, (Out a, In value), { a.fill_(value.reshape({})); })
 OP(aclnnInplaceZero, (Out a), { a.zero_(); })
 OP(aclnnInplaceOne, (Out a), { a.fill_(1); })
 OP(aclnnInplaceFillDiagonal, (Out a, Scalar value, bool wrap), { a.fill_diagonal_(value, wrap); })
-OP(aclnnArange, (Scalar from, Scalar to, Scalar step, Out out), { put(out, at::arange(from, to, step, out.options())); })
+OP(aclnnArange, (Scalar from, Scalar to, Scalar step, Out out),
+   { put(out, at::arange(from, to, step, out.options())); })
 OP(aclnnRange, (Scalar from, Scalar to, Scalar step, Out out), { put(out, at::range(from, to, step, out.options())); })
-OP(aclnnLinspace, (Scalar from, Scalar to, int64_t steps, Out out), {
-    put(out, at::linspace(from, to, steps, out.options()));
-})
+OP(aclnnLinspace, (Scalar from, Scalar to, int64_t steps, Out out),
+   { put(out, at::linspace(from, to, steps, out.options())); })
 OP(aclnnEye, (int64_t rows, int64_t columns, Out out), { put(out, at::eye(rows, columns, out.options())); })
 OP(aclnnOneHot, (In a, int classes, In on, In off, int64_t axis, Out out), {
     auto hot = at::one_hot(a.to(at::kLong), classes).to(at::kBool);  // the new axis is the last one
@@ -31,37 +31,31 @@ OP(aclnnFlip, (In a, Ints dims, Out out), { put(out, at::flip(a, dims)); })
 OP(aclnnRoll, (In a, Ints shifts, Ints dims, Out out), { put(out, at::roll(a, shifts, dims)); })
 OP(aclnnRepeat, (In a, Ints times, Out out), { put(out, a.repeat(times)); })
 OP(aclnnRepeatInterleave, (In a, In times, int64_t, Out out), { put(out, at::repeat_interleave(a, times)); })
-OP(aclnnRepeatInterleaveWithDim, (In a, In times, int64_t dim, int64_t, Out out), {
-    put(out, at::repeat_interleave(a, times, dim));
-})
+OP(aclnnRepeatInterleaveWithDim, (In a, In times, int64_t dim, int64_t, Out out),
+   { put(out, at::repeat_interleave(a, times, dim)); })
 OP(aclnnRepeatInterleaveInt, (In a, int64_t times, int64_t, Out out), { put(out, at::repeat_interleave(a, times)); })
-OP(aclnnRepeatInterleaveIntWithDim, (In a, int64_t times, int64_t dim, int64_t, Out out), {
-    put(out, at::repeat_interleave(a, times, dim));
-})
+OP(aclnnRepeatInterleaveIntWithDim, (In a, int64_t times, int64_t dim, int64_t, Out out),
+   { put(out, at::repeat_interleave(a, times, dim)); })
 OP(aclnnTril, (In a, int64_t diagonal, Out out), { put(out, at::tril(a, diagonal)); })
 OP(aclnnTriu, (In a, int64_t diagonal, Out out), { put(out, at::triu(a, diagonal)); })
 OP(aclnnInplaceTril, (Out a, int64_t diagonal), { a.tril_(diagonal); })
 OP(aclnnInplaceTriu, (Out a, int64_t diagonal), { a.triu_(diagonal); })
 OP(aclnnConstantPadNd, (In a, Ints pad, Scalar value, Out out), { put(out, at::constant_pad_nd(a, pad, value)); })
 OP(aclnnReflectionPad2d, (In a, Ints pad, Out out), { put(out, at::reflection_pad2d(a, pad)); })
-OP(aclnnReflectionPad2dBackward, (In grad, In a, Ints pad, Out out), {
-    put(out, at::reflection_pad2d_backward(grad, a, pad));
-})
+OP(aclnnReflectionPad2dBackward, (In grad, In a, Ints pad, Out out),
+   { put(out, at::reflection_pad2d_backward(grad, a, pad)); })
 OP(aclnnReplicationPad2d, (In a, Ints pad, Out out), { put(out, at::replication_pad2d(a, pad)); })
-OP(aclnnReplicationPad2dBackward, (In grad, In a, Ints pad, Out out), {
-    put(out, at::replication_pad2d_backward(grad, a, pad));
-})
+OP(aclnnReplicationPad2dBackward, (In grad, In a, Ints pad, Out out),
+   { put(out, at::replication_pad2d_backward(grad, a, pad)); })
 
 // ---- by an index
 
 OP(aclnnIndexSelect, (In a, int64_t dim, In index, Out out), { put(out, at::index_select(a, dim, index)); })
 OP(aclnnGather, (In a, int64_t dim, In index, Out out), { put(out, at::gather(a, dim, index)); })
-OP(aclnnEmbedding, (In weight, In index, Out out), {
-    put(out, at::index_select(weight, 0, index.flatten()).reshape(out.sizes()));
-})
-OP(aclnnEmbeddingDenseBackward, (In grad, In index, uint64_t rows, uint64_t padding, bool by_frequency, Out out), {
-    put(out, at::embedding_dense_backward(wide(grad), index, rows, int64_t(padding), by_frequency));
-})
+OP(aclnnEmbedding, (In weight, In index, Out out),
+   { put(out, at::index_select(weight, 0, index.flatten()).reshape(out.sizes())); })
+OP(aclnnEmbeddingDenseBackward, (In grad, In index, uint64_t rows, uint64_t padding, bool by_frequency, Out out),
+   { put(out, at::embedding_dense_backward(wide(grad), index, rows, int64_t(padding), by_frequency)); })
 
 // A dimension that is not indexed comes as an empty tensor.
 static c10::List<std::optional<Tensor>> optional_indices(const List& indices) {
@@ -73,15 +67,15 @@ static c10::List<std::optional<Tensor>> optional_indices(const List& indices) {
     return list;
 }
 OP(aclnnIndex, (In a, List indices, Out out), { put(out, at::index(a, optional_indices(indices))); })
-OP(aclnnIndexPutImpl, (Out a, List indices, In values, bool accumulate, bool unsafe), {
-    at::_index_put_impl_(a, optional_indices(indices), values, accumulate, unsafe);
-})
-OP(aclnnIndexAdd, (In a, int64_t dim, In index, In source, Scalar alpha, Out out), {
-    put(out, at::index_add(a, dim, index, source, alpha));
-})
-OP(aclnnIndexCopy, (In a, int64_t dim, In index, In source, Out out), { put(out, at::index_copy(a, dim, index, source)); })
+OP(aclnnIndexPutImpl, (Out a, List indices, In values, bool accumulate, bool unsafe),
+   { at::_index_put_impl_(a, optional_indices(indices), values, accumulate, unsafe); })
+OP(aclnnIndexAdd, (In a, int64_t dim, In index, In source, Scalar alpha, Out out),
+   { put(out, at::index_add(a, dim, index, source, alpha)); })
+OP(aclnnIndexCopy, (In a, int64_t dim, In index, In source, Out out),
+   { put(out, at::index_copy(a, dim, index, source)); })
 OP(aclnnInplaceIndexCopy, (Out a, int64_t dim, In index, In source), { a.index_copy_(dim, index, source); })
-OP(aclnnIndexFill, (In a, int64_t dim, In index, Scalar value, Out out), { put(out, at::index_fill(a, dim, index, value)); })
+OP(aclnnIndexFill, (In a, int64_t dim, In index, Scalar value, Out out),
+   { put(out, at::index_fill(a, dim, index, value)); })
 OP(aclnnInplaceIndexFill, (Out a, int64_t dim, In index, Scalar value), { a.index_fill_(dim, index, value); })
 
 static Tensor scattered(const Tensor& a, int64_t dim, const Tensor& index, const Tensor& source, int64_t how) {
@@ -92,21 +86,16 @@ static Tensor scattered(const Tensor& a, int64_t dim, const Tensor& index, Scala
     if (how == 0) return at::scatter(a, dim, index, value);
     return at::scatter(a, dim, index, value, how == 1 ? "add" : "multiply");
 }
-OP(aclnnScatter, (In a, int64_t dim, In index, In source, int64_t how, Out out), {
-    put(out, scattered(a, dim, index, source, how));
-})
-OP(aclnnScatterValue, (In a, int64_t dim, In index, Scalar value, int64_t how, Out out), {
-    put(out, scattered(a, dim, index, value, how));
-})
-OP(aclnnInplaceScatter, (Out a, int64_t dim, In index, In source, int64_t how), {
-    put(a, scattered(a, dim, index, source, how));
-})
-OP(aclnnInplaceScatterValue, (Out a, int64_t dim, In index, Scalar value, int64_t how), {
-    put(a, scattered(a, dim, index, value, how));
-})
-OP(aclnnScatterAdd, (In a, int64_t dim, In index, In source, Out out), {
-    put(out, at::scatter_add(a, dim, index, source));
-})
+OP(aclnnScatter, (In a, int64_t dim, In index, In source, int64_t how, Out out),
+   { put(out, scattered(a, dim, index, source, how)); })
+OP(aclnnScatterValue, (In a, int64_t dim, In index, Scalar value, int64_t how, Out out),
+   { put(out, scattered(a, dim, index, value, how)); })
+OP(aclnnInplaceScatter, (Out a, int64_t dim, In index, In source, int64_t how),
+   { put(a, scattered(a, dim, index, source, how)); })
+OP(aclnnInplaceScatterValue, (Out a, int64_t dim, In index, Scalar value, int64_t how),
+   { put(a, scattered(a, dim, index, value, how)); })
+OP(aclnnScatterAdd, (In a, int64_t dim, In index, In source, Out out),
+   { put(out, at::scatter_add(a, dim, index, source)); })
 
 // ---- by a mask
 

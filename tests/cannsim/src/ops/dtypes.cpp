@@ -1,5 +1,5 @@
-// What the simulated chip's kernels take, as CANN's documentation has it: reads dtypes.txt and refuses everything else. A
-// simulated operator would add any two numbers; the card's would not.
+// What the simulated chip's kernels take, as CANN's documentation has it: reads dtypes.txt and refuses everything else.
+// A simulated operator would add any two numbers; the card's would not.
 #include "dtypes.h"
 
 #include <map>
@@ -11,7 +11,8 @@ namespace {
 
 using Types = std::set<std::string>;
 struct Row {
-    std::vector<Types> types;  // of each tensor argument; of one for all, if all are alike; none: the chip has no such operator
+    std::vector<Types>
+        types;  // of each tensor argument; of one for all, if all are alike; none: the chip has no such operator
     std::string page;
 };
 
@@ -84,9 +85,10 @@ std::string refusal(const char* name, const Arguments& arguments) {
     const std::string chip = cannsim_soc();
     if (row.types.empty()) return "CANN has no such operator for " + chip + " (" + row.page + ")";
     for (const Seen& argument : arguments) {
-        if (argument.tensor->found->size() == 1 && argument.tensor->found->front() == 0) continue;  // as good as none
+        if (argument.tensor->view.defined() && argument.tensor->view.numel() == 0) continue;  // it stands for no index
         size_t which = row.types.size() == 1 ? 0 : size_t(argument.position);
-        if (which >= row.types.size()) return "dtypes.txt lacks types for argument " + std::to_string(argument.position + 1);
+        if (which >= row.types.size())
+            return "dtypes.txt lacks types for argument " + std::to_string(argument.position + 1);
         std::string type = short_name(argument.tensor->type);
         if (row.types[which].count(type) || row.types[which].count("any")) continue;
         return "tensor argument " + std::to_string(argument.position + 1) + " is " + type + "; " + chip + " takes " +

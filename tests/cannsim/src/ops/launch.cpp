@@ -1,5 +1,5 @@
-// How an operator is planned (aclnnXGetWorkspaceSize) and launched (aclnnX): checks, counts, failures, and the overflow of
-// float16 on a chip that has no infinity.
+// How an operator is planned (aclnnXGetWorkspaceSize) and launched (aclnnX): checks, counts, failures, and the overflow
+// of float16 on a chip that has no infinity.
 #include <cmath>
 
 #include "dtypes.h"
@@ -21,11 +21,11 @@ int fail(const char* name, const std::string& what, int status) {
     return status;
 }
 
-// On a 910A float16 has no infinity: a result that overflows becomes the largest number, and the chip's register says so.
-// A NaN becomes 0 ("saturation mode" of aclrtSetDeviceSatMode).
+// On a 910A float16 has no infinity: a result that overflows becomes the largest number, and the chip's register says
+// so. (The chip makes 0 of a NaN; here it stays, as NaN is what memory holds that nobody wrote.)
 void saturate(const Tensor& half) {
     if (at::isfinite(half).all().item<bool>()) return;
-    half.nan_to_num_(0.0, 65504.0, -65504.0);
+    half.clamp_(-65504.0, 65504.0);
     cannsim_overflow_set();
 }
 
@@ -72,4 +72,6 @@ int launch(aclOpExecutor* executor, aclrtStream stream) {
 
 API int aclDestroyAclOpExecutor(aclOpExecutor*) { return OK; }  // a launch frees its own
 
-API int cannsim_unknown(const char* name) { return cannsim::fail(name, "this operator is not simulated", E_ACLNN_PARAM); }
+API int cannsim_unknown(const char* name) {
+    return cannsim::fail(name, "this operator is not simulated", E_ACLNN_PARAM);
+}

@@ -1,11 +1,12 @@
-// What an operator of libopapi.so is made of. CANN calls each in two steps, aclnnXGetWorkspaceSize(arguments.., &size, &executor)
-// and aclnnX(workspace, size, executor, stream); a row below writes both:
+// What an operator of libopapi.so is made of. CANN calls each in two steps, aclnnXGetWorkspaceSize(arguments.., &size,
+// &executor) and aclnnX(workspace, size, executor, stream); a row below writes both:
 //
 //     OP(aclnnMuls, (In a, Scalar b, Out out), { put(out, at::mul(a, b)); })
 //
-// The parameters stand in the order of CANN's header. Each is one machine word when CANN passes it (a pointer or a number);
-// here it becomes what libtorch works with: views of the "device" memory, numbers, and copies of lists, so that the caller
-// may free its own right after the launch, as torch_npu does. The body is run when the stream comes to it.
+// The parameters stand in the order of CANN's header. Each is one machine word when CANN passes it (a pointer or a
+// number); here it becomes what libtorch works with: views of the "device" memory, numbers, and copies of lists, so
+// that the caller may free its own right after the launch, as torch_npu does. The body is run when the stream comes to
+// it.
 #pragma once
 #include <ATen/ATen.h>
 
@@ -32,9 +33,6 @@ struct aclScalar {
 struct aclIntArray {
     std::vector<int64_t> values;
 };
-struct aclFloatArray {
-    std::vector<float> values;
-};
 struct aclBoolArray {
     std::vector<bool> values;
 };
@@ -53,8 +51,8 @@ using std::get;
 
 // ---- the parameters of a row
 
-struct In : Tensor {};                    // read
-struct Out : Tensor {};                   // written; or read and written
+struct In : Tensor {};                      // read
+struct Out : Tensor {};                     // written; or read and written
 struct MaybeIn : std::optional<Tensor> {};  // may be a null pointer
 struct MaybeOut : std::optional<Tensor> {};
 struct Sized : Tensor {  // written, and the operator says how much of it
@@ -67,7 +65,6 @@ struct Scalars : std::vector<Scalar> {};
 struct Ints : std::vector<int64_t> {
     operator at::OptionalIntArrayRef() const { return at::IntArrayRef(*this); }
 };
-struct Floats : std::vector<float> {};
 struct Bools : std::vector<bool> {};
 struct Type {
     at::ScalarType value;
@@ -164,8 +161,6 @@ struct ArrayParameter {  // a null pointer is an empty array
 template <>
 struct Parameter<Ints> : ArrayParameter<Ints, aclIntArray> {};
 template <>
-struct Parameter<Floats> : ArrayParameter<Floats, aclFloatArray> {};
-template <>
 struct Parameter<Bools> : ArrayParameter<Bools, aclBoolArray> {};
 template <>
 struct Parameter<Scalars> : ArrayParameter<Scalars, aclScalarList> {};
@@ -202,21 +197,24 @@ struct Operator<run> {
     }
 };
 
-// The exported aclnnXGetWorkspaceSize must be a C function with the parameters' raw types, which a macro cannot name. So it is
-// a symbol that the dynamic linker resolves to Operator<..>::plan (GNU ifunc).
-#define OP(name, parameters, ...)                                                                                        \
-    static constexpr char name##_name[] = #name;                                                                         \
-    static void name##_body parameters __VA_ARGS__                                                                       \
-    extern "C" {                                                                                                         \
-    static void* name##_plan() { return reinterpret_cast<void*>(&cannsim::Operator<name##_body>::plan<name##_name>); }   \
-    }                                                                                                                    \
-    API int name##GetWorkspaceSize() __attribute__((ifunc(#name "_plan")));                                              \
-    API int name(void*, uint64_t, aclOpExecutor* executor, aclrtStream stream) { return cannsim::launch(executor, stream); }
+// The exported aclnnXGetWorkspaceSize must be a C function with the parameters' raw types, which a macro cannot name.
+// So it is a symbol that the dynamic linker resolves to Operator<..>::plan (GNU ifunc).
+#define OP(name, parameters, ...)                                                               \
+    static constexpr char name##_name[] = #name;                                                \
+    static void name##_body parameters __VA_ARGS__ extern "C" {                                 \
+        static void* name##_plan() {                                                            \
+            return reinterpret_cast<void*>(&cannsim::Operator<name##_body>::plan<name##_name>); \
+        }                                                                                       \
+    }                                                                                           \
+    API int name##GetWorkspaceSize() __attribute__((ifunc(#name "_plan")));                     \
+    API int name(void*, uint64_t, aclOpExecutor* executor, aclrtStream stream) {                \
+        return cannsim::launch(executor, stream);                                               \
+    }
 
 // ---- tensors.cpp: what bodies share
 
-// Writes a result where the caller wants it: it may be of another type, or of as many elements in other sizes (0-dimensional
-// or one element), but never broadcast.
+// Writes a result where the caller wants it: it may be of another type, or of as many elements in other sizes
+// (0-dimensional or one element), but never broadcast.
 void put(const Tensor& out, const Tensor& value);
 inline void put(const std::optional<Tensor>& out, const Tensor& value) {
     if (out) put(*out, value);

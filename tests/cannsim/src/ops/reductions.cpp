@@ -5,13 +5,14 @@ using namespace cannsim;
 
 // An empty list of dimensions is all of them. Sums of half precision are added up in float32.
 OP(aclnnReduceSum, (In a, Ints dims, bool keep, Type type, Out out), { put(out, at::sum(wide(a), dims, keep)); })
-OP(aclnnMean, (In a, Ints dims, bool keep, Type type, Out out), { put(out, at::mean(wide(a), dims, keep, wide(out).scalar_type())); })
+OP(aclnnMean, (In a, Ints dims, bool keep, Type type, Out out),
+   { put(out, at::mean(wide(a), dims, keep, wide(out).scalar_type())); })
 OP(aclnnProd, (In a, Type type, Out out), { put(out, at::prod(wide(a))); })
 OP(aclnnProdDim, (In a, int64_t dim, bool keep, Type type, Out out), { put(out, at::prod(wide(a), dim, keep)); })
-OP(aclnnStd, (In a, Ints dims, int64_t correction, bool keep, Out out), { put(out, at::std(wide(a), dims, correction, keep)); })
-OP(aclnnVarCorrection, (In a, Ints dims, int64_t correction, bool keep, Out out), {
-    put(out, at::var(wide(a), dims, correction, keep));
-})
+OP(aclnnStd, (In a, Ints dims, int64_t correction, bool keep, Out out),
+   { put(out, at::std(wide(a), dims, correction, keep)); })
+OP(aclnnVarCorrection, (In a, Ints dims, int64_t correction, bool keep, Out out),
+   { put(out, at::var(wide(a), dims, correction, keep)); })
 OP(aclnnVarMean, (In a, Ints dims, int64_t correction, bool keep, Out variance, Out mean), {
     auto both = at::var_mean(wide(a), dims, correction, keep);
     put(variance, get<0>(both));
@@ -23,9 +24,8 @@ OP(aclnnStdMeanCorrection, (In a, Ints dims, int64_t correction, bool keep, Out 
     put(mean, get<1>(both));
 })
 OP(aclnnLogSumExp, (In a, Ints dims, bool keep, Out out), { put(out, at::logsumexp(wide(a), dims, keep)); })
-OP(aclnnLinalgVectorNorm, (In a, Scalar order, Ints dims, bool keep, Type type, Out out), {
-    put(out, at::linalg_vector_norm(wide(a), order, dims, keep));
-})
+OP(aclnnLinalgVectorNorm, (In a, Scalar order, Ints dims, bool keep, Type type, Out out),
+   { put(out, at::linalg_vector_norm(wide(a), order, dims, keep)); })
 OP(aclnnNorm, (In a, Scalar order, Ints dims, bool keep, Out out), { put(out, at::norm(wide(a), order, dims, keep)); })
 
 OP(aclnnAll, (In a, Ints dims, bool keep, Out out), { put(out, dims.empty() ? at::all(a) : at::all(a, dims, keep)); })

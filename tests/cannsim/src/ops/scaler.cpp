@@ -11,11 +11,11 @@ OP(aclnnForeachNonFiniteCheckAndUnscale, (OutList grads, Out found, In inverse),
         grad.mul_(factor);
     }
 })
-OP(aclnnAmpUpdateScale, (In scale, In tracker, In found, double growth, double backoff, int64_t interval, Out new_scale,
-                         Out new_tracker), {
-    auto s = scale.clone();
-    auto t = tracker.clone();
-    at::_amp_update_scale_(s, t, found, growth, backoff, interval);
-    put(new_scale, s);
-    put(new_tracker, t);
-})
+OP(aclnnAmpUpdateScale,
+   (In scale, In tracker, In found, double growth, double backoff, int64_t interval, Out new_scale, Out new_tracker), {
+       auto s = scale.clone();
+       auto t = tracker.clone();
+       at::_amp_update_scale_(s, t, found, growth, backoff, interval);
+       put(new_scale, s);
+       put(new_tracker, t);
+   })

@@ -41,8 +41,8 @@ std::optional<Tensor> wide(const std::optional<Tensor>& tensor) {
 }
 
 void put(const Tensor& out, const Tensor& value) {
-    TORCH_CHECK(out.numel() == value.numel() && (out.sizes() == value.sizes() || out.numel() <= 1), "the result has sizes ",
-                value.sizes(), " and the output ", out.sizes());
+    TORCH_CHECK(out.numel() == value.numel() && (out.sizes() == value.sizes() || out.numel() <= 1),
+                "the result has sizes ", value.sizes(), " and the output ", out.sizes());
     out.copy_(value.reshape(out.sizes()));
 }
 
@@ -82,8 +82,8 @@ static Scalar read(const void* value, aclDataType type) {
 
 using namespace cannsim;
 
-API aclTensor* aclCreateTensor(const int64_t* sizes, uint64_t count, aclDataType type, const int64_t* strides, int64_t offset,
-                               aclFormat format, const int64_t*, uint64_t, void* data) {
+API aclTensor* aclCreateTensor(const int64_t* sizes, uint64_t count, aclDataType type, const int64_t* strides,
+                               int64_t offset, aclFormat format, const int64_t*, uint64_t, void* data) {
     auto* tensor = new aclTensor{{}, type, format, std::make_shared<std::vector<int64_t>>(sizes, sizes + count)};
     auto element = scalar_type(type);
     if (element == at::ScalarType::Undefined) return tensor;
@@ -93,9 +93,8 @@ API aclTensor* aclCreateTensor(const int64_t* sizes, uint64_t count, aclDataType
     return tensor;
 }
 API aclScalar* aclCreateScalar(void* value, aclDataType type) { return new aclScalar{read(value, type)}; }
-API aclIntArray* aclCreateIntArray(const int64_t* values, uint64_t count) { return new aclIntArray{{values, values + count}}; }
-API aclFloatArray* aclCreateFloatArray(const float* values, uint64_t count) {
-    return new aclFloatArray{{values, values + count}};
+API aclIntArray* aclCreateIntArray(const int64_t* values, uint64_t count) {
+    return new aclIntArray{{values, values + count}};
 }
 API aclBoolArray* aclCreateBoolArray(const bool* values, uint64_t count) {
     return new aclBoolArray{std::vector<bool>(values, values + count)};  // braces would make two of the pointers
@@ -113,7 +112,6 @@ API aclScalarList* aclCreateScalarList(const aclScalar* const* scalars, uint64_t
 API int aclDestroyTensor(const aclTensor* tensor) { return delete tensor, OK; }
 API int aclDestroyScalar(const aclScalar* scalar) { return delete scalar, OK; }
 API int aclDestroyIntArray(const aclIntArray* array) { return delete array, OK; }
-API int aclDestroyFloatArray(const aclFloatArray* array) { return delete array, OK; }
 API int aclDestroyBoolArray(const aclBoolArray* array) { return delete array, OK; }
 API int aclDestroyScalarList(const aclScalarList* list) { return delete list, OK; }
 API int aclDestroyTensorList(const aclTensorList* list) {  // with its tensors, as CANN's page says

@@ -60,15 +60,15 @@ std::string memory_json() {
     return "\"peak_bytes\": " + std::to_string(peak) + ", \"bytes\": " + std::to_string(used);
 }
 
-const pid_t first_process = getpid();
+__attribute__((destructor)) void write_at_end() { write_counts(); }
 
-__attribute__((destructor)) void write_at_end() {
-    if (settings().counts.empty() || getpid() != first_process) return;  // not in a forked child
+}  // namespace
+
+void write_counts() {
+    if (settings().counts.empty() || !owns_devices()) return;
     std::string path = settings().counts + "." + std::to_string(getpid()) + ".json";
     if (int wrong = cannsim_counts_write(path.c_str())) fprintf(stderr, "cannsim: %s: error %d\n", path.c_str(), wrong);
 }
-
-}  // namespace
 
 void count_launch(const char* name) {
     std::lock_guard<std::mutex> guard(counts().mutex);
@@ -89,6 +89,8 @@ void count_sync(Sync kind) {
 }  // namespace cannsim
 
 using namespace cannsim;
+
+API void cannsim_counts_end() { write_counts(); }
 
 API void cannsim_count_launch(const char* name) {
     count_launch(name);

@@ -70,8 +70,10 @@ int run_float_status(void* argument) {
     if (status->clear) cannsim_overflow_clear();
     bool overflow = status->read && cannsim_overflow_get();
     for (int i = 0; status->target && i < 8; ++i) {
-        if (status->integers) static_cast<int32_t*>(status->target)[i] = overflow && i == 0;
-        else static_cast<float*>(status->target)[i] = overflow && i == 0;
+        if (status->integers)
+            static_cast<int32_t*>(status->target)[i] = overflow && i == 0;
+        else
+            static_cast<float*>(status->target)[i] = overflow && i == 0;
     }
     return OK;
 }
@@ -95,13 +97,14 @@ aclError execute(const std::string& name, int inputs, const aclDataBuffer* const
 
 }  // namespace
 
-API aclError aclopCompileAndExecute(const char* name, int inputs, const aclTensorDesc* const[], const aclDataBuffer* const input[],
-                                    int outputs, const aclTensorDesc* const[], aclDataBuffer* const output[], const aclopAttr*,
-                                    aclopEngineType, aclopCompileType, const char*, aclrtStream stream) {
+API aclError aclopCompileAndExecute(const char* name, int inputs, const aclTensorDesc* const[],
+                                    const aclDataBuffer* const input[], int outputs, const aclTensorDesc* const[],
+                                    aclDataBuffer* const output[], const aclopAttr*, aclopEngineType, aclopCompileType,
+                                    const char*, aclrtStream stream) {
     return execute(name, inputs, input, outputs, output, stream);
 }
-API aclError aclopCompileAndExecuteV2(const char* name, int inputs, aclTensorDesc*[], aclDataBuffer* input[], int outputs,
-                                      aclTensorDesc*[], aclDataBuffer* output[], aclopAttr*, aclopEngineType,
-                                      aclopCompileType, const char*, aclrtStream stream) {
+API aclError aclopCompileAndExecuteV2(const char* name, int inputs, aclTensorDesc*[], aclDataBuffer* input[],
+                                      int outputs, aclTensorDesc*[], aclDataBuffer* output[], aclopAttr*,
+                                      aclopEngineType, aclopCompileType, const char*, aclrtStream stream) {
     return execute(name, inputs, input, outputs, output, stream);
 }

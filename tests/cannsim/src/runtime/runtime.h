@@ -34,6 +34,7 @@ struct Settings {
     bool log;                // CANNSIM_LOG
 };
 const Settings& settings();
+bool owns_devices();  // whether this process called aclInit: a fork of it (a DataLoader worker) has no threads of ours
 
 // ---- errors.cpp: a status, and what aclGetRecentErrMsg says of it
 
@@ -112,6 +113,7 @@ enum class Sync { stream, device, event, copy };
 void count_launch(const char* name);
 void count_copy(Copy direction, size_t bytes);
 void count_sync(Sync kind);
+void write_counts();  // to the file of CANNSIM_COUNTS, if there is to be one
 
 // ---- profiler.cpp
 

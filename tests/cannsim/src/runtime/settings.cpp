@@ -1,4 +1,6 @@
 // The environment variables of the simulated CANN, and what torch_npu sets and asks without any effect on results.
+#include <unistd.h>
+
 #include <cstdarg>
 #include <cstdlib>
 #include <cstring>
@@ -60,6 +62,7 @@ Settings read_settings() {
 struct Options {
     std::mutex mutex;
     bool up = false;
+    pid_t owner = 0;
     std::map<int, int64_t> system;
     std::map<int, std::string> compiler;
 };
@@ -74,6 +77,8 @@ const Settings& settings() {
     static const auto* all = new Settings(read_settings());
     return *all;
 }
+
+bool owns_devices() { return options().owner == getpid(); }
 
 }  // namespace cannsim
 
@@ -94,10 +99,12 @@ API aclError aclInit(const char*) {
     if (o.up) return E_REPEAT_INIT;
     if (auto mistake = fault_mistake(); !mistake.empty()) return fail(E_PARAM, mistake);
     o.up = true;
+    o.owner = getpid();
     return OK;
 }
 
 API aclError aclFinalize() {
+    write_counts();
     std::lock_guard<std::mutex> guard(options().mutex);
     options().up = false;
     return OK;

@@ -47,11 +47,9 @@ uint64_t mixed(uint64_t x) {  // splitmix64's finalizer
     return x ^ (x >> 31);
 }
 
-const pid_t first_process = getpid();
-
 // At the end of the process threads must not run into what libtorch has already taken down.
 __attribute__((destructor)) void stop_all() {
-    if (getpid() != first_process) return;  // a forked child (a DataLoader worker) has none of the threads
+    if (!owns_devices()) return;
     std::vector<Stream*> all;
     {
         std::lock_guard<std::mutex> guard(streams().mutex);

@@ -29,7 +29,7 @@ VERSIONS = {'2.12.0': '2.12.0.post3'}
 FLAGS = '-std=c++20 -O1 -fPIC -w -fvisibility=hidden'.split()
 # looked for by these names; what CANN has in them is in libascendcl here
 STUBS = 'libacl_op_compiler libnnopbase libgraph libacl_tdt_channel libmsprofiler libascend_hal'.split()
-LIBRARIES = ['libascendcl', *STUBS, 'libge_runner', 'libhccl', 'libopapi']  # each needs earlier ones only
+LIBRARIES = ['libascendcl', *STUBS, 'libge_runner', 'libhccl', 'libhcomm', 'libopapi']  # each needs earlier ones only
 # the profiler's command, and a file that torch_npu wants beside it, both below ASCEND_HOME_PATH
 MSPROF = Path('tools/profiler/bin/msprof')
 MSPROF_SCRIPT = Path('tools/profiler/profiler_tool/analysis/msprof/msprof.py')

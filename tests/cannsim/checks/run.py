@@ -3,28 +3,15 @@
 The environment is the one of build.py; see tests/integration/test_cannsim.py.
 """
 
-import ctypes
 import importlib
 import json
-import os
 import sys
 import traceback
-from pathlib import Path
-
-# in this order: each finds those that it needs
-LIBRARIES = (
-    'libascendcl libacl_op_compiler libnnopbase libgraph libacl_tdt_channel libge_runner libhccl libhcomm libopapi'
-)
-LIBRARIES = LIBRARIES.split()
 
 
 def load():
-    """Loads the libraries for a process that was started without LD_LIBRARY_PATH, such as a forked one, and torch_npu."""
+    """-> torch, with torch_npu. (Its libraries are loaded already, see arrive() of tests/helpers.py.)"""
     import torch
-
-    folder = Path(os.environ['LD_LIBRARY_PATH'].split(os.pathsep)[0])
-    for name in LIBRARIES:
-        ctypes.CDLL(str(folder / f'{name}.so'))
     import torch_npu  # noqa: F401
 
     return torch

@@ -70,7 +70,7 @@ def measure(folder, precision, data, environment):
         if done.returncode:
             sys.exit(f'[Error] {folder} in {precision} did not train: {(done.stdout + done.stderr).strip()[-600:]}')
         found = json.loads(Path(path).read_text())
-    waits = sum(found['syncs'].values()) - 1  # the last one is the count's own
+    waits = sum(found['synchronisations'].values()) - 1  # the last one is the count's own
     return {
         'launches': {name: n / STEPS for name, n in sorted(found['launches'].items())},
         'copies': {way: each['count'] / STEPS for way, each in found['copies'].items()},

@@ -316,23 +316,21 @@ class Npu(Card):
         return f'CANN error {code} ({words[:300]}); {way_out}' if code else ''
 
     def attention(self) -> Tuple[Optional[Callable], str]:
-        """npu_fusion_attention for the dtypes that it takes on this chip, found by trying; SDPA for the others."""
-        usable = [dtype for dtype in (torch.float16, torch.bfloat16, torch.float32) if self.fuses(dtype)]
-        general, name = super().attention()
-        if not usable:
-            return general, name
+        """For each dtype the first kernel that works forward and backward on this chip, found by trying."""
+        kernels, dtypes = {}, (torch.float16, torch.bfloat16, torch.float32)
+        for dtype in dtypes:
+            kernels[dtype] = next((k for k in ATTENTION if self.works(k, dtype)), written_out_attention)
 
         def attend(q, k, v, scale, dropout=0.0):
-            function = fusion_attention if q.dtype in usable or general is None else general
-            return function(q, k, v, scale, dropout)
+            return kernels[q.dtype](q, k, v, scale, dropout)
 
-        return attend, f'npu_fusion_attention ({", ".join(str(dtype).replace("torch.", "") for dtype in usable)})'
+        said = {name: [str(dtype)[6:] for dtype in dtypes if kernels[dtype] is k] for k, name in ATTENTION.items()}
+        return attend, '; '.join(f'{name} ({", ".join(found)})' for name, found in said.items() if found)
 
-    def fuses(self, dtype: torch.dtype) -> bool:
-        """Whether npu_fusion_attention works forward and backward in dtype on this chip."""
+    def works(self, kernel: Callable, dtype: torch.dtype) -> bool:
         try:
             q, k, v = torch.ones(3, 1, 2, 16, 32, device=self.device, dtype=dtype).requires_grad_().unbind(0)
-            fusion_attention(q, k, v, 0.25, 0.0).sum().backward()
+            kernel(q, k, v, 0.25, 0.0).sum().backward()
             self.synchronize()
         except (RuntimeError, AttributeError, ImportError, TypeError):
             return False
@@ -389,6 +387,18 @@ def fusion_attention(q, k, v, scale, dropout=0.0):
     return torch_npu.npu_fusion_attention(
         q, k, v, head_num=q.shape[1], input_layout='BNSD', scale=scale, keep_prob=1.0 - dropout
     )[0]
+
+
+def written_out_attention(q, k, v, scale, dropout=0.0):
+    """The same in five kernels: a 910A has no fused one, and not even all that torch's own makes of it."""
+    return F.dropout(((q * scale) @ k.transpose(-2, -1)).softmax(-1), dropout) @ v
+
+
+ATTENTION = {
+    fusion_attention: 'npu_fusion_attention',
+    sdpa: 'scaled_dot_product_attention',
+    written_out_attention: 'an explicit softmax',
+}
 
 
 def import_npu() -> Any:

@@ -3,7 +3,6 @@
 Each file of cannsim/checks/ runs in one process and reports on all of its checks: torch_npu changes torch for good.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -13,9 +12,8 @@ import zipfile
 
 import pytest
 
-from helpers import TOP, VAN, environment, in_folder, in_ranks, run
+from helpers import CANNSIM, TOP, VAN, environment, in_folder, in_ranks, run
 
-CANNSIM = TOP / 'tests' / 'cannsim'
 CHECKS = CANNSIM / 'checks'
 # what the checks of a file want; delays make a forgotten wait certain
 SETTINGS = {
@@ -33,21 +31,6 @@ def checks_in(name):
 ALL = [(name, check) for name in SETTINGS for check in checks_in(name)]
 
 
-@pytest.fixture(scope='session')
-def cannsim():
-    """-> what to add to the environment of a process for torch_npu to run on the simulated CANN, built if need be."""
-    spec = importlib.util.spec_from_file_location('cannsim_build', CANNSIM / 'build.py')
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
-    try:
-        found = build.environment()
-    except build.BuildError as e:
-        if 'does not compile' in str(e):
-            raise
-        pytest.skip(str(e))
-    return dict(found, OMP_NUM_THREADS='1')
-
-
 def outcome(name):
     """In a child. -> {check: traceback or ''}"""
     import run as runner
@@ -63,10 +46,8 @@ def one(name, function, *arguments):
 
 
 @pytest.fixture(scope='module')
-def outcomes(cannsim):
-    return {
-        name: in_folder(CHECKS, outcome, name, **cannsim, **more) for name, more in SETTINGS.items() if checks_in(name)
-    }
+def outcomes(npu):
+    return {name: in_folder(CHECKS, outcome, name, **npu, **more) for name, more in SETTINGS.items() if checks_in(name)}
 
 
 @pytest.mark.parametrize('name, check', ALL)
@@ -74,9 +55,9 @@ def test_check(outcomes, name, check):
     assert not outcomes[name][check], outcomes[name][check]
 
 
-def python(code, cannsim, **env):
+def python(code, npu, **env):
     """Runs a program in a process of its own, as a user would. -> subprocess.CompletedProcess"""
-    env = environment(**{**cannsim, **env})
+    env = environment(**{**npu, **env})
     return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env, cwd=CHECKS)
 
 
@@ -98,12 +79,12 @@ def python(code, cannsim, **env):
         ('-1', 0),
     ],
 )
-def test_visible_devices(cannsim, visible, count):
-    assert in_folder(CHECKS, one, 'faults', 'device_count', ASCEND_RT_VISIBLE_DEVICES=visible, **cannsim) == count
+def test_visible_devices(npu, visible, count):
+    assert in_folder(CHECKS, one, 'faults', 'device_count', ASCEND_RT_VISIBLE_DEVICES=visible, **npu) == count
 
 
-def test_as_many_devices_as_asked(cannsim):
-    assert in_folder(CHECKS, one, 'faults', 'device_count', CANNSIM_DEVICES='3', **cannsim) == 3
+def test_as_many_devices_as_asked(npu):
+    assert in_folder(CHECKS, one, 'faults', 'device_count', CANNSIM_DEVICES='3', **npu) == 3
 
 
 # ---- faults
@@ -119,43 +100,43 @@ def test_as_many_devices_as_asked(cannsim):
         ('nonsense', 'first_use', 'there is no fault "nonsense"'),
     ],
 )
-def test_fault(cannsim, fault, function, words):
-    assert words in in_folder(CHECKS, one, 'faults', function, CANNSIM_FAULT=fault, **cannsim)
+def test_fault(npu, fault, function, words):
+    assert words in in_folder(CHECKS, one, 'faults', function, CANNSIM_FAULT=fault, **npu)
 
 
-def test_lost_device(cannsim):
+def test_lost_device(npu):
     """With TASK_QUEUE_ENABLE=0 torch_npu says what CANN said; its queue says less."""
-    more = {'CANNSIM_FAULT': 'lost:20', 'TASK_QUEUE_ENABLE': '0', **cannsim}
+    more = {'CANNSIM_FAULT': 'lost:20', 'TASK_QUEUE_ENABLE': '0', **npu}
     step, said = in_folder(CHECKS, one, 'faults', 'lost_device', **more)
     assert 10 <= step <= 20 and '507010' in said and 'device 0 was lost' in said
 
 
-def test_a_fault_of_one_card_alone(cannsim):
-    more = {'ASCEND_RT_VISIBLE_DEVICES': '2,3', **cannsim}
+def test_a_fault_of_one_card_alone(npu):
+    more = {'ASCEND_RT_VISIBLE_DEVICES': '2,3', **npu}
     assert in_folder(CHECKS, one, 'faults', 'steps', CANNSIM_FAULT='lost:20@3', **more) == 50
     assert in_folder(CHECKS, one, 'faults', 'steps', CANNSIM_FAULT='lost:20@2', **more) < 30
 
 
-def test_a_failure_is_reported_at_once_when_synchronous(cannsim):
+def test_a_failure_is_reported_at_once_when_synchronous(npu):
     more = {'CANNSIM_FAULT': 'op:aclnnMuls:1', 'CANNSIM_SYNC': '1', 'TASK_QUEUE_ENABLE': '0'}
-    said = in_folder(CHECKS, one, 'faults', 'failing_call', **more, **cannsim)
+    said = in_folder(CHECKS, one, 'faults', 'failing_call', **more, **npu)
     assert 'aclnnMuls' in said and '507015' in said
 
 
 # ---- order
 
 
-def test_synchronous_mode_hides_a_forgotten_wait(cannsim):
-    found = {mode: in_folder(CHECKS, one, 'faults', 'forgotten_waits', CANNSIM_SYNC=mode, **cannsim) for mode in '01'}
+def test_synchronous_mode_hides_a_forgotten_wait(npu):
+    found = {mode: in_folder(CHECKS, one, 'faults', 'forgotten_waits', CANNSIM_SYNC=mode, **npu) for mode in '01'}
     assert found['0'] > 0 and found['1'] == 0
 
 
 # ---- counts and profiles
 
 
-def test_counts_at_the_end(cannsim, tmp_path):
+def test_counts_at_the_end(npu, tmp_path):
     code = 'import torch, torch_npu; x = torch.ones(1000).to("npu"); y = (x * 2 + 1).cpu()'
-    done = python(code, cannsim, CANNSIM_COUNTS=str(tmp_path / 'counts'))
+    done = python(code, npu, CANNSIM_COUNTS=str(tmp_path / 'counts'))
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob('counts.*.json')
     found = json.loads(path.read_text())
@@ -176,8 +157,8 @@ with p.profile(schedule=when, on_trace_ready=p.tensorboard_trace_handler('OUT'),
 """
 
 
-def test_profile(cannsim, tmp_path):
-    done = python(PROFILED.replace('OUT', str(tmp_path)), cannsim)
+def test_profile(npu, tmp_path):
+    done = python(PROFILED.replace('OUT', str(tmp_path)), npu)
     assert done.returncode == 0 and '[ERROR]' not in done.stdout + done.stderr, done.stderr
     (out,) = tmp_path.glob('*_ascend_pt/ASCEND_PROFILER_OUTPUT')
     events = json.loads((out / 'trace_view.json').read_text())
@@ -189,35 +170,35 @@ def test_profile(cannsim, tmp_path):
 
 
 @pytest.mark.parametrize('ranks', [2, pytest.param(8, marks=pytest.mark.long)])
-def test_ranks(cannsim, ranks):
-    more = {'CANNSIM_DELAY_US': '1000', 'CANNSIM_CHECKS': '1', **cannsim}
+def test_ranks(npu, ranks):
+    more = {'CANNSIM_DELAY_US': '1000', 'CANNSIM_CHECKS': '1', **npu}
     for found in in_ranks(ranks, CHECKS, outcome, 'ranks', **more):
         assert len(found) == len(checks_in('ranks')) and not any(found.values()), found
 
 
-def test_a_dead_rank_is_a_time_out(cannsim):
-    alive, dead = in_ranks(2, CHECKS, one, 'ranks', 'dead_rank', HCCL_EXEC_TIMEOUT='3', **cannsim)
+def test_a_dead_rank_is_a_time_out(npu):
+    alive, dead = in_ranks(2, CHECKS, one, 'ranks', 'dead_rank', HCCL_EXEC_TIMEOUT='3', **npu)
     assert dead is None and '507048' in alive[0] and 'EI0002' in alive[0] and 2 < alive[1] < 20
 
 
 @pytest.mark.parametrize(
     'function, words', [('one_card', 'both on card 0'), ('different_calls', 'EI0005'), ('refused_types', 'Double')]
 )
-def test_what_hccl_refuses(cannsim, function, words):
-    for said, seconds in in_ranks(2, CHECKS, one, 'ranks', function, HCCL_EXEC_TIMEOUT='10', **cannsim):
+def test_what_hccl_refuses(npu, function, words):
+    for said, seconds in in_ranks(2, CHECKS, one, 'ranks', function, HCCL_EXEC_TIMEOUT='10', **npu):
         assert words in said and seconds < 9
 
 
 # ---- a folder's training
 
 
-def test_a_folder_trains(cannsim, few_digits, tmp_path):
+def test_a_folder_trains(npu, few_digits, tmp_path):
     """Two steps in float32 on the CPU and on the simulated CANN: the same losses."""
     losses = {}
     for device in ('cpu', 'npu'):
         argv = f'--model van_b0 --img-size 32 --batch-size 4 --epochs 1 --max-steps 2 --eval-steps 1 --no-amp --workers 0 --seed 7 --drop-path 0 --reprob 0 --print-freq 1 --device {device}'
         command = [sys.executable, 'train.py', few_digits, *argv.split(), f'--output-dir={tmp_path / device}']
-        done = subprocess.run(command, capture_output=True, text=True, env=environment(**cannsim), cwd=TOP / VAN)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(**npu), cwd=TOP / VAN)
         assert done.returncode == 0, done.stdout + done.stderr
         events = map(json.loads, (tmp_path / device / 'metrics.jsonl').read_text().splitlines())
         losses[device] = [event['loss'] for event in events if event['event'] == 'train']
@@ -225,12 +206,12 @@ def test_a_folder_trains(cannsim, few_digits, tmp_path):
 
 
 @pytest.mark.long
-def test_eight_ranks_of_a_folder(cannsim, few_digits, tmp_path):
+def test_eight_ranks_of_a_folder(npu, few_digits, tmp_path):
     """Its own script: eight cards, DistributedDataParallel over HCCL; each rank counts for itself."""
     argv = '--device npu --model van_b0 --img-size 32 --batch-size 4 --epochs 1 --max-steps 2 --eval-steps 1'.split()
     script = TOP / VAN / 'test' / 'train_full_8p.sh'
     counts = str(tmp_path / 'counts')
-    done = run(script, f'--data_path={few_digits}', *argv, out=tmp_path / 'out', CANNSIM_COUNTS=counts, **cannsim)
+    done = run(script, f'--data_path={few_digits}', *argv, out=tmp_path / 'out', CANNSIM_COUNTS=counts, **npu)
     assert done.code == 0 and done.summary['Status'] == 'OK', done.text
     found = [json.loads(path.read_text()) for path in tmp_path.glob('counts.*.json')]
     assert len(found) == 8 and all(each['launches']['HcclAllReduce'] > 2 for each in found)
@@ -259,11 +240,11 @@ def test_no_wheel_is_a_sentence(tmp_path):
 
 
 @pytest.fixture
-def empty_wheel(tmp_path, cannsim):
+def empty_wheel(tmp_path, npu):
     """-> a folder with a wheel of the right name and without what is in it"""
     folder = tmp_path / 'wheels'
     folder.mkdir()
-    with zipfile.ZipFile(folder / f'{os.path.basename(cannsim["PYTHONPATH"])}.whl', 'w') as file:
+    with zipfile.ZipFile(folder / f'{os.path.basename(npu["PYTHONPATH"])}.whl', 'w') as file:
         file.writestr('torch_npu/__init__.py', '')
     return str(folder)
 

@@ -93,16 +93,16 @@ ARITHMETIC = [
     case('aclnnAdd', lambda x, y: torch.add(x, y, alpha=3), a34, b34, **N),
     case('aclnnAdd', torch.add, a34, some(3, 4, dtype=torch.float32)),  # mixed types
     both('aclnnAdd', torch.add, a34, some(1, 4)),
-    case('aclnnAdds', lambda x: x + 2, a34, **N),
+    case('aclnnAdds', lambda x: torch.add(x, 2, alpha=3), a34, **N),
     case('aclnnAddV3', lambda x: torch.add(torch.tensor(2, dtype=x.dtype), x, alpha=3), a34, **N),
     case('aclnnInplaceAdd', lambda x, y: x.add_(y, alpha=2), a34, some(4), **N),
-    case('aclnnInplaceAdds', lambda x: x.add_(3), a34, **N),
+    case('aclnnInplaceAdds', lambda x: x.add_(3, alpha=2), a34, **N),
     case('aclnnSub', lambda x, y: torch.sub(x, y, alpha=2), a34, some(3, 1), **N),
-    case('aclnnSubs', lambda x: x - 2, a34, **N),
-    case('aclnnInplaceSub', lambda x, y: x.sub_(y), a34, some(4), **N),
-    case('aclnnInplaceSubs', lambda x: x.sub_(2), a34, **N),
-    case('aclnnRsub', torch.rsub, a34, some(4), **N),
-    case('aclnnRsubs', lambda x: 1 - x, a34, **N),
+    case('aclnnSubs', lambda x: torch.sub(x, 2, alpha=3), a34, **N),
+    case('aclnnInplaceSub', lambda x, y: x.sub_(y, alpha=2), a34, some(4), **N),
+    case('aclnnInplaceSubs', lambda x: x.sub_(2, alpha=3), a34, **N),
+    case('aclnnRsub', lambda x, y: torch.rsub(x, y, alpha=2), a34, some(4), **N),
+    case('aclnnRsubs', lambda x: torch.rsub(x, 1, alpha=2), a34, **N),
     both('aclnnMul', torch.mul, a34, some(4)),
     case('aclnnMul', torch.mul, a34, b34, **N),
     case('aclnnMuls', lambda x: x * 3, a34, **N),
@@ -217,7 +217,19 @@ COMPARE = [
 ]
 
 
+def mixup(x):
+    return x * 0.3 + x.flip(0) * 0.7
+
+
+def cutmix(x):
+    x = x.clone()
+    x[:, :, 1:3, 2:5] = x.flip(0)[:, :, 1:3, 2:5]
+    return x
+
+
 COPIES = [
+    case('aclnnFlip aclnnMuls', mixup, some(4, 2, 6, 6)),
+    case('aclnnFlip aclnnInplaceCopy', cutmix, some(4, 2, 6, 6)),
     case('aclnnInplaceCopy', lambda x, y: x.copy_(y), a34, some(4, dtype=torch.float32)),
     case('aclnnInplaceCopy', lambda x: [x.to(t) for t in (torch.float32, torch.int32, torch.bool)], a34),
     case(
@@ -362,7 +374,14 @@ MATRICES = [
     case('aclnnDot', torch.dot, some(4), some(4), slack=8),
     both('aclnnAddmm', functional.linear, some(3, 4), some(5, 4), some(5), slack=8),
     case('aclnnAddmm', lambda c, x, y: torch.addmm(c, x, y, beta=2, alpha=3), some(5), some(3, 4), some(4, 5), slack=8),
-    case('aclnnInplaceAddmm', lambda c, x, y: c.addmm_(x, y), some(3, 5), some(3, 4), some(4, 5), slack=8),
+    case(
+        'aclnnInplaceAddmm',
+        lambda c, x, y: c.addmm_(x, y, beta=2, alpha=3),
+        some(3, 5),
+        some(3, 4),
+        some(4, 5),
+        slack=8,
+    ),
     case('aclnnAddmv', lambda c, x, y: torch.addmv(c, x, y, beta=2, alpha=3), some(5), some(5, 4), some(4), slack=8),
     case(
         'aclnnBaddbmm',
@@ -408,6 +427,30 @@ def batch_norm(training):
 
 NORM = dict(grad=True, empty=False, slack=16)
 NORMS = [
+    both(
+        'aclnnLayerNorm',
+        lambda x: functional.layer_norm(x, (8,)),
+        some(2, 5, 8),
+        backward='aclnnLayerNormBackward',
+        empty=False,
+        slack=16,
+    ),
+    both(
+        'aclnnGroupNorm',
+        lambda x: functional.group_norm(x, 2),
+        some(2, 4, 3, 5),
+        backward='aclnnGroupNormBackward',
+        empty=False,
+        slack=16,
+    ),
+    both(
+        'aclnnBatchNorm',
+        lambda x: functional.batch_norm(x, None, None, training=True),
+        some(4, 5, 3, 2),
+        backward='aclnnBatchNormBackward',
+        empty=False,
+        slack=16,
+    ),
     case(
         'aclnnLayerNorm aclnnLayerNormBackward',
         lambda x, w, b: functional.layer_norm(x, (8,), w, b),
@@ -468,6 +511,25 @@ def fast_gelu(x):
 
 
 ACTIVATIONS = [
+    both(
+        'aclnnNLLLoss',
+        lambda x, t: functional.cross_entropy(x, t, label_smoothing=0.1, reduction='none'),
+        some(5, 4),
+        count(4, 5),
+        backward='aclnnNLLLossBackward',
+        dtypes=SINGLE,
+        strided=False,
+    ),
+    both(
+        'aclnnNLLLoss',
+        lambda x, t, w: functional.cross_entropy(x, t, w),
+        some(5, 4),
+        count(4, 5),
+        still(positive(4)),
+        backward='aclnnNLLLossBackward',
+        dtypes=SINGLE,
+        strided=False,
+    ),
     both('aclnnFastGelu', fast_gelu, a34, backward='aclnnFastGeluBackward', slack=4),
     both('aclnnGelu', functional.gelu, a34, backward='aclnnGeluBackward', slack=4),
     both('aclnnGeluV2', gelu_tanh, a34, backward='aclnnGeluBackwardV2', slack=4),

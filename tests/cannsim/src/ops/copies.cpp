@@ -78,22 +78,24 @@ OP(aclnnIndexFill, (In a, int64_t dim, In index, Scalar value, Out out),
    { put(out, at::index_fill(a, dim, index, value)); })
 OP(aclnnInplaceIndexFill, (Out a, int64_t dim, In index, Scalar value), { a.index_fill_(dim, index, value); })
 
-static Tensor scattered(const Tensor& a, int64_t dim, const Tensor& index, const Tensor& source, int64_t how) {
-    if (how == 0) return at::scatter(a, dim, index, source);
-    return at::scatter(a, dim, index, source, how == 1 ? "add" : "multiply");
-}
-static Tensor scattered(const Tensor& a, int64_t dim, const Tensor& index, Scalar value, int64_t how) {
-    if (how == 0) return at::scatter(a, dim, index, value);
-    return at::scatter(a, dim, index, value, how == 1 ? "add" : "multiply");
-}
-OP(aclnnScatter, (In a, int64_t dim, In index, In source, int64_t how, Out out),
-   { put(out, scattered(a, dim, index, source, how)); })
-OP(aclnnScatterValue, (In a, int64_t dim, In index, Scalar value, int64_t how, Out out),
-   { put(out, scattered(a, dim, index, value, how)); })
-OP(aclnnInplaceScatter, (Out a, int64_t dim, In index, In source, int64_t how),
-   { put(a, scattered(a, dim, index, source, how)); })
-OP(aclnnInplaceScatterValue, (Out a, int64_t dim, In index, Scalar value, int64_t how),
-   { put(a, scattered(a, dim, index, value, how)); })
+// torch_npu leaves scatter's other ways (1: add, 2: multiply) to the CPU.
+static void check_replaces(int64_t how) { TORCH_CHECK(how == 0, "scatter with reduction ", how, " is not simulated"); }
+OP(aclnnScatter, (In a, int64_t dim, In index, In source, int64_t how, Out out), {
+    check_replaces(how);
+    put(out, at::scatter(a, dim, index, source));
+})
+OP(aclnnScatterValue, (In a, int64_t dim, In index, Scalar value, int64_t how, Out out), {
+    check_replaces(how);
+    put(out, at::scatter(a, dim, index, value));
+})
+OP(aclnnInplaceScatter, (Out a, int64_t dim, In index, In source, int64_t how), {
+    check_replaces(how);
+    a.scatter_(dim, index, source);
+})
+OP(aclnnInplaceScatterValue, (Out a, int64_t dim, In index, Scalar value, int64_t how), {
+    check_replaces(how);
+    a.scatter_(dim, index, value);
+})
 OP(aclnnScatterAdd, (In a, int64_t dim, In index, In source, Out out),
    { put(out, at::scatter_add(a, dim, index, source)); })
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What takes too long for .ci/run: the long tests, every script on the simulated NPU and on all versions of PyTorch.
+# What takes too long for .ci/run: the long tests, every script on the vendor's torch_npu (CANN simulated; eight ranks in one folder and
+# two in the others; the scripts for one process on a 910A too) and on all versions of PyTorch.
 #     bash ci/nightly.sh
 # A part that fails does not stop the others. The last lines say how each ended; exit 1 when one has failed.
 set -Eeuo pipefail
@@ -16,7 +17,10 @@ part() {   # NAME COMMAND...
 }
 
 part 'long tests' bash ci/test.sh -m long
-part 'every script, simulated NPU' bash ci/test.sh tests/integration/test_every_script.py --device npu --simulate
+on_npu=(bash ci/test.sh tests/integration/test_every_script.py --device npu --simulate)
+part 'every script, 910B, 8 ranks' "${on_npu[@]}" --folders VAN
+part 'every script, 910B, 2 ranks' "${on_npu[@]}" --folders ConvMixer SPACH Twins Vit --ranks 2
+part 'every script, 910A, 1 rank' "${on_npu[@]}" --chip Ascend910A --ranks 2 --scripts 1p
 for version in 1.5 1.8 2.12 latest; do
     part "every script, PyTorch $version" bash ci/versions.sh "$version" --drop
 done

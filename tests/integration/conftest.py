@@ -10,6 +10,7 @@ def pytest_addoption(parser):
     group = parser.getgroup('test_every_script.py')
     group.addoption('--device', default='cpu', help='as of the scripts (default: cpu)')
     group.addoption('--simulate', action='store_true', help='with --device npu: cards of tests/cannsim')
+    group.addoption('--ranks', type=int, default=8, metavar='N', help='of the scripts for eight (default: 8)')
     group.addoption('--chip', default='Ascend910B3', help='with --simulate: Ascend910B3 or Ascend910A')
     group.addoption(
         '--python', metavar='FILE', help='the interpreter that runs the scripts (default: the one of the tests)'

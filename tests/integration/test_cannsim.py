@@ -47,7 +47,9 @@ def one(name, function, *arguments):
 
 @pytest.fixture(scope='module')
 def outcomes(npu):
-    return {name: in_folder(CHECKS, outcome, name, **npu, **more) for name, more in SETTINGS.items() if checks_in(name)}
+    return {
+        name: in_folder(CHECKS, outcome, name, **{**npu, **more}) for name, more in SETTINGS.items() if checks_in(name)
+    }
 
 
 @pytest.mark.parametrize('name, check', ALL)
@@ -119,7 +121,7 @@ def test_a_fault_of_one_card_alone(npu):
 
 def test_a_failure_is_reported_at_once_when_synchronous(npu):
     more = {'CANNSIM_FAULT': 'op:aclnnMuls:1', 'CANNSIM_SYNC': '1', 'TASK_QUEUE_ENABLE': '0'}
-    said = in_folder(CHECKS, one, 'faults', 'failing_call', **more, **npu)
+    said = in_folder(CHECKS, one, 'faults', 'failing_call', **{**npu, **more})
     assert 'aclnnMuls' in said and '507015' in said
 
 
@@ -205,7 +207,6 @@ def test_a_folder_trains(npu, few_digits, tmp_path):
     assert losses['cpu'] and losses['npu'] == pytest.approx(losses['cpu'], rel=1e-5)
 
 
-@pytest.mark.long
 def test_eight_ranks_of_a_folder(npu, few_digits, tmp_path):
     """Its own script: eight cards, DistributedDataParallel over HCCL; each rank counts for itself."""
     argv = '--device npu --model van_b0 --img-size 32 --batch-size 4 --epochs 1 --max-steps 2 --eval-steps 1'.split()

@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 
+import npu_counts
 from helpers import FOLDERS, SMALL, VAN, copy_alone, describe, explains, fails, in_folder, run, start, train
 
 NPU = [word for word in SMALL if word not in ('--device', 'cpu')] + ['--device=npu', '--epochs=1']
@@ -158,6 +159,16 @@ def test_what_a_910a_has_not_is_said(npu, few_digits, tmp_path):
     explains(train(VAN, few_digits, *NPU, '--amp-dtype=bfloat16', out=tmp_path / 'a', **env), '--amp', 'bfloat16')
     result = train(VAN, few_digits, *NPU, '--batch-size=8', '--max-steps=2', out=tmp_path / 'b', **env)
     assert result.code == 0 and 'Optimizer: AdamW, weight by weight' in result.text, result.text[-2000:]
+
+
+# ---- what a step asks of the card
+
+
+@pytest.mark.parametrize('name', FOLDERS)
+def test_counts_of_a_step(name, npu, few_digits):
+    """Launches, copies and waits are those of ci/npu_counts.json; `python ci/npu_counts.py --write` after a wanted change."""
+    known = json.loads(npu_counts.STORED.read_text())[f'{name} float16']
+    assert npu_counts.measure(name, 'float16', few_digits, npu) == known
 
 
 # ---- switches, a script, what fails

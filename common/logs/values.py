@@ -5,7 +5,9 @@ import re
 import time
 from typing import Any, Optional
 
-STAMP = re.compile(rb'\[?(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)')  # the time that a logger writes before a line
+STAMP = re.compile(
+    rb'[^\d\n]{0,9}(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)'
+)  # what a logger or a container writes before a line
 
 
 def text(raw: bytes) -> str:
@@ -34,6 +36,7 @@ def percent(value: Any) -> Optional[float]:
 
 
 def positive(value: Any) -> float:
+    """A rate or a time. ValueError where it is not above 0."""
     value = float(value)
     if not 0 < value < 1e12:
         raise ValueError(value)
@@ -41,8 +44,8 @@ def positive(value: Any) -> float:
 
 
 def stamp(raw: bytes) -> Optional[float]:
-    """Seconds since 1970 of the time that a logger wrote before a line, or None. Only differences of it are used, so
-    the time zone does not matter.
+    """Seconds since 1970 of the time that stands before a line, or None. Only differences of it are used, so the time
+    zone does not matter.
     """
     found = STAMP.match(raw)
     if not found:
@@ -51,3 +54,8 @@ def stamp(raw: bytes) -> Optional[float]:
         return calendar.timegm(time.strptime((found.group(1) + found.group(2)).decode(), '%Y-%m-%d%H:%M:%S'))
     except ValueError:
         return None
+
+
+def first(*values: Any) -> Any:
+    """The first of the values that is not None, or None."""
+    return next((value for value in values if value is not None), None)

@@ -20,6 +20,7 @@ from common.logs.series import EPOCH
 BLOCK = 1 << 18  # bytes read at a time
 LONGEST = 1 << 22  # bytes; a longer line is no line of a log
 MOST_ARGUMENTS = 1000  # lines of a Namespace( that stands on several
+ARGUMENT = re.compile(rb'\w+=.*[,)]$')  # a line of it
 MAX_EPOCH = 10**6
 ANSI = re.compile(rb'\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\))')  # colours and titles of a terminal
 WRAPPED = re.compile(rb'(?m)^\{[^\n]{0,200}?"(?:log|message|msg)": ?"')  # a JSON object of Docker around a line
@@ -119,6 +120,7 @@ class Reader:
         bare = (raw[before.end() :] if before else raw).rstrip()
         if self.arguments:
             bare = self._gather(bare)
+            candidates = candidates_of(bare)
         form, found, near = match(bare, candidates)
         if self.log.csv_columns and form is None:
             found = CSV_ROW.regex.match(bare)
@@ -137,12 +139,14 @@ class Reader:
         return None
 
     def _gather(self, bare: bytes) -> bytes:
-        """The lines of a Namespace( until it is closed -> all of them as one, or nothing yet."""
-        self.arguments.append(bare)
-        if bare.endswith(b',') and len(self.arguments) <= MOST_ARGUMENTS:
-            return b''
-        gathered, self.arguments = self.arguments, []
-        return b' '.join(gathered) if bare.endswith(b')') else bare
+        """A line while a Namespace( is open -> all of its lines as one where this one closes it, else the line itself."""
+        is_one = ARGUMENT.match(bare)
+        self.arguments.append(bare if is_one else b'')
+        closed = is_one and bare.endswith(b')')
+        gathered = b' '.join(self.arguments) if closed else bare
+        if closed or len(self.arguments) > MOST_ARGUMENTS:
+            self.arguments = []
+        return gathered
 
     def _take(self, form: Form, found: Any, raw: bytes, number: int) -> None:
         if form.kind == 'train':

@@ -32,7 +32,7 @@ def test_summary(call, tmp_path):
     head, row = call('summary', 'timm.log', '--csv')[1].splitlines()
     assert dict(zip(head.split(','), row.split(',')))['best_acc1'] == '60.5'
     (tmp_path / 'noise.log').write_text('nothing\n')
-    assert call('summary', tmp_path / 'noise.log')[0] == 1
+    assert call('summary', tmp_path / 'noise.log')[0] == 3
 
 
 def test_check(call):
@@ -88,7 +88,7 @@ def test_plot(call, tmp_path):
         (['plot', 'summary.log', '-o', 'curves.svg'], 'summary.log'),
         (['compare', 'timm.log', 'timm.log', '--fail-under', 'fps'], "--fail-under 'fps'"),
         (['compare', 'timm.log', 'timm.log', '--fail-under', 'speed=1'], "'speed'"),
-        (['compare', 'timm.log', 'timm.log', '--scaling'], '--scaling 8'),
+        (['compare', 'vit.log', 'timm.log', '--scaling'], '--scaling 8'),
         (['check', 'timm.log', '--require', 'speed'], "'speed'"),
     ],
 )

@@ -154,7 +154,7 @@ OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
     ('summary', 'summary', b' =', f'^(?P<key>{"|".join(SUMMARY_KEYS)}) = ?(?P<value>.*)$'.encode()),
     # a line for a whole epoch: JSON of DeiT's family, CSV of timm
     ('event', 'event', b'{"', rb'^\{"event".*\}$'),
-    ('log.txt', 'epoch', b'{"', rb'^\{"(?:train|test|epoch)\w*": .*\}$'),
+    ('log.txt', 'epoch', b'{"', rb'^\{"(?:train|test)_\w+": .*\}$'),
     ('summary.csv', 'header', b'epoch,', rb'^epoch,train_loss\b[\w,@/ .-]*$'),
     # what a training says of itself before it begins
     ('own run', 'begin', b' M param', regex_of(messages.RUN_LINE)),

@@ -143,7 +143,7 @@ class Log:
 
         for i, key in enumerate(keys):
             where = self.run.series.place(key)
-            if where == 'odd' and self.run.series.jumps == ALTERNATING:
+            if self.run.series.jumps >= ALTERNATING and not self.run.mixed:
                 self.run.mixed = True
                 self.problem(number, MIXED)
             if where in ('again', 'odd'):

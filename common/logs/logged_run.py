@@ -69,7 +69,7 @@ class LoggedRun:
             self.epoch, self.count = None, 0
         self.fields.pop('seconds', None)
         self.fields.update(self.pending_fields, resumed=True)
-        self.pending_fields = {}
+        self.pending_fields, self.evaluations.recent = {}, []
         self.series.restart()
 
     def current_fields(self) -> Dict[str, Any]:

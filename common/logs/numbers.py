@@ -43,7 +43,8 @@ def summary(run: LoggedRun, batch: Optional[int] = None, target_acc: Optional[fl
         found.update(throughput(run, found, problems))
         found.update(accuracy(run, target_acc))
         found.update(losses(run))
-    found['finished'] = finished(run)
+    found['finished'] = None if run.mixed else finished(run)
+    found['fps_reason'] = MIXED if run.mixed else found['fps_reason']
     found['status'], found['reason'] = verdict(run, found)
     found['fps_meaning'] = known.fps if known and found['fps_claimed'] is not None else None
     found.update(zip(CURVES, (curve.all() for curve in (run.loss, run.rate, run.evaluations.curve))))

@@ -6,7 +6,6 @@ numbers, in columns; what is between those lines is looked at line by line.
 
 import codecs
 import gzip
-import io
 import json
 import operator
 import re
@@ -38,7 +37,7 @@ def open_log(path: str) -> BinaryIO:
     """Opens a file, or standard input for '-': gzip is unpacked, UTF-16 with a mark becomes UTF-8. OSError."""
     stream = sys.stdin.buffer if path == '-' else open(path, 'rb')  # noqa: SIM115 the caller closes it
     if stream.peek(2)[:2] == b'\x1f\x8b':
-        stream = io.BufferedReader(gzip.GzipFile(fileobj=stream))
+        stream = gzip.GzipFile(fileobj=stream)
     try:
         mark = stream.peek(2)[:2]
     except CANNOT_READ:  # reading it says so
@@ -58,9 +57,11 @@ class Reader:
 
     def read(self, stream: BinaryIO, head: bytes = b'') -> None:
         rest, number, data = head, 1, b' '
+        recoded = isinstance(stream, codecs.StreamRecoder)
+        read = stream.read if recoded else stream.read1  # of a damaged gzip file, what is there before the damage
         while data:
             try:
-                data = stream.read(BLOCK)
+                data = read(BLOCK)
             except CANNOT_READ as e:
                 self.log.problem(number, f'the file cannot be read further ({type(e).__name__}: {e})')
                 data = b''
@@ -187,7 +188,7 @@ def unwrapped(line: bytes) -> bytes:
         said = json.loads(line.decode('utf-8', 'replace')) if line[:1] == b'{' else None
         held = next(said[name] for name in ('log', 'message', 'msg') if isinstance(said.get(name), str))
         time = next((said[name] for name in ('time', 'timestamp') if isinstance(said.get(name), str)), '')
-        return f'{time} {held}'.strip().encode('utf-8', 'replace')
+        return f'{time}{" " if time else ""}{held}'.rstrip().encode('utf-8', 'replace')
     except (ValueError, RecursionError, AttributeError, TypeError, StopIteration):
         return line
 

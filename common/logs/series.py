@@ -9,7 +9,8 @@ from typing import Dict, List, Optional
 
 EPOCH = 10**9
 WINDOW = 4096  # positions that are remembered, to know again what other ranks print
-ALTERNATING = 3  # jumps back into the middle of an epoch that no line explains; so many are the lines of two processes
+ALTERNATING = 3  # jumps back that no line and no other rank explains; so many are the lines of two processes
+FAR = 10  # lines that a rank may be behind, if not its output comes in long pieces
 YOUNG = 16  # lines within which all ranks begin: when the first position comes again later, it is another training
 
 
@@ -26,6 +27,7 @@ class Series:
             None  # 'begin' or 'resume': the log announced a process, and no training line came since
         )
         self.jumps = 0
+        self.fresh = 0  # lines since the last that did not go on
 
     def restart(self) -> None:
         """A process goes on with the training. Its lines may begin at any position."""
@@ -57,6 +59,8 @@ class Series:
             return 'new'
         before = max((self.times_seen.get(k, 1) for k in self.window[max(0, i - 4) : i]), default=1)
         if key == self.last_key or before > (self.times_seen.get(key, 1) if seen else 1):
+            if len(self.window) - i > FAR and 0 < self.fresh < FAR:
+                self.jumps += 1
             return self._again(key)
         if not self.window or key % EPOCH <= self._distance():
             return 'resume'
@@ -70,6 +74,7 @@ class Series:
 
     def _again(self, key: int) -> str:
         self.times_seen[key] = self.times_seen.get(key, 1) + 1
+        self.fresh = 0
         return 'again'
 
     def ascends(self, keys: List[int]) -> bool:
@@ -88,3 +93,4 @@ class Series:
         self.last_key = keys[-1]
         self.first_key = keys[0] if self.first_key is None else self.first_key
         self.pending = None
+        self.fresh += len(keys)

@@ -46,7 +46,9 @@ class Form(NamedTuple):
 
 SHORTHANDS = {
     b'<f>': rb'\d+\.\d+',
-    b'<i>': rb'\d+',
+    b'<i>': rb'\d{1,9}',
+    b'<e>': rb'\d{1,5}',  # an epoch
+    b'<n>': rb'[1-9]\d{0,8}',  # how many steps an epoch has
     b'<.3>': rb'\d+\.\d{3}',
     b'<s>': rb'[ \t]+',
     b'<nan>': rb'(?:-?\d+\.?\d*(?:e[+-]\d+)?|nan|inf)',
@@ -72,40 +74,40 @@ def train(name: str, need: bytes, pattern: bytes, timing: str, first: Optional[i
 
 def regex_of(template: str, end: str = '$') -> bytes:
     """-> the regular expression that reads back what a template of messages.py writes, with a group for each field."""
-    numbers = {'d': r'\d+', 'f': r'\d+\.\d{%s}', 'e': r'\d\.\d{%s}e[+-]\d+', 'g': r'[^ \n]+', '': r'[^\n]{0,300}?'}
+    numbers = {'d': r'\d{1,9}', 'f': r'\d+\.\d{%s}', 'e': r'\d\.\d{%s}e[+-]\d+', 'g': r'[^ \n]+', '': r'[^\n]{0,300}?'}
     parts = ['^' if template.startswith('{') else '']
     for literal, field, spec, _ in string.Formatter().parse(template.strip()):
         parts.append(re.escape(literal))
         if field is not None:
             digits = spec.partition('.')[2][:-1]
-            number = r'\d+' if digits == '0' else numbers[spec[-1:]].replace('%s', digits)
+            number = r'\d{1,18}' if digits == '0' else numbers[spec[-1:]].replace('%s', digits)
             parts.append(f'{" *" if spec.startswith(">") else ""}(?P<{field}>{number})')
     return (''.join(parts) + end).encode()
 
 
 TIMM_TRAIN = (
-    rb'Train: (?P<epoch><i>) \[ *(?P<step><i>)/(?P<steps><i>) \( *<i>%\)\] +Loss: +(?P<loss>(?P<old><4>)|<nan>) +'
+    rb'Train: (?P<epoch><e>) \[ *(?P<step><i>)/(?P<steps><n>) \( *<i>%\)\] +Loss: +(?P<loss>(?P<old><4>)|<nan>) +'
     rb'\( *<nan>\) +Time: +(?P<now><f>)s, *<f>/s +\( *(?P<time><f>)s, *(?P<fps><f>)/s\) +LR: +[^ \n]+ +'
     rb'Data: +<f> \( *(?P<data><f>)\)[ \t]*'
 )
 METER_TRAIN = (
-    rb'Epoch: \[(?P<epoch><i>)\] +\[ *(?P<step><i>)/(?P<steps><i>)\]  eta: <wait>  (?:lr: [^ \n]+  )?'
+    rb'Epoch: \[(?P<epoch><e>)\] +\[ *(?P<step><i>)/(?P<steps><n>)\]  eta: <wait>  (?:lr: [^ \n]+  )?'
     rb'(?:img/s: (?P<images><f>)  )?<meters>loss: (?P<loss><nan>) \([^)\n]*\)  <meters>time: (?P<time><f>)  '
     rb'(?:fps: ?(?P<fps><f>)  )?data: (?P<data><f>)(?:  max mem: (?P<memory><i>))?'
 )
 IMAGENET_TRAIN = (
-    rb'Epoch: \[(?P<epoch><i>)\]\[ *(?P<step><i>)/ *(?P<steps><i>)\](?:,? *lr:? *[^ \t\n]+)?<s>'
+    rb'Epoch: \[(?P<epoch><e>)\]\[ *(?P<step><i>)/ *(?P<steps><n>)\](?:,? *lr:? *[^ \t\n]+)?<s>'
     rb'Time +(?P<now><f>) +\( *(?P<time><f>)\)<s>(?:Data +<f> +\( *(?P<data><f>)\)<s>)?'
     rb'Loss +(?P<loss><nan>) +\( *<nan>\)[^\n]*'
 )
 SWIN_TRAIN = (
-    rb'Train: \[(?P<epoch><i>)/(?P<epochs><i>)\]\[(?P<step><i>)/(?P<steps><i>)\]<s>eta <wait> lr [^ \t\n]+<s>'
+    rb'Train: \[(?P<epoch><e>)/(?P<epochs><i>)\]\[(?P<step><i>)/(?P<steps><n>)\]<s>eta <wait> lr [^ \t\n]+<s>'
     rb'(?:wd [^ \t\n]+<s>)?time (?P<now><f>) \((?P<time><f>)\)<s>loss (?P<loss><nan>) \(<nan>\)<s>'
     rb'(?:\w{1,30} [^ \t\n]{1,30} \([^)\n]{1,30}\)<s>){0,5}mem (?P<memory><i>)MB'
 )
 EVENT_TRAIN = (
-    rb'(?m)^\{"event": "train", "time": (?P<clock><num>), "epoch": (?P<epoch><i>), "step": (?P<step><i>), '
-    rb'"steps": (?P<steps><i>), "loss": (?P<loss><num>), "fps": (?P<fps><num>), "step_ms": (?P<step_ms><num>), '
+    rb'(?m)^\{"event": "train", "time": (?P<clock><num>), "epoch": (?P<epoch><e>), "step": (?P<step><i>), '
+    rb'"steps": (?P<steps><n>), "loss": (?P<loss><num>), "fps": (?P<fps><num>), "step_ms": (?P<step_ms><num>), '
     rb'"data_wait": (?P<data_wait><num>), [^\n]*\}\n'
 )
 TRAIN_FORMS = (
@@ -174,8 +176,8 @@ OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
     ('training time', 'end', b'Training ', rb'Training time (?:(?P<days><i>) days?, )?(?P<clock><i>:\d\d:\d\d)$'),
     ('ignored', 'ignored', b'xception', rb'^Exception ignored in\b'),
     ('error', 'error', b'rror', rb'\[Error\] *(?P<reason>.*)$'),
-    ('error', 'weak', b'rror', rb'^(?P<reason>\S*(?:ChildFailedError|CalledProcessError)\b.*)$'),
-    ('error', 'weak', b'exitcode', rb'torch\.distributed\.[\w.]{0,60}: ?(?P<reason>failed \(exitcode: .*)$'),
+    ('error', 'error', b'rror', rb'^(?P<weak>\S*(?:ChildFailedError|CalledProcessError)\b.*)$'),
+    ('error', 'error', b'exitcode', rb'torch\.distributed\.[\w.]{0,60}: ?(?P<weak>failed \(exitcode: .*)$'),
     ('error', 'error', b'rror', rb'^(?P<reason>[A-Za-z_][\w.]*(?:Error|Exception)(?:: .*|:)?)$'),
     ('error', 'error', b'xception', rb'^(?P<reason>[A-Za-z_][\w.]*Exception(?:: .*|:)?)$'),
     ('error', 'error', b'nterrupt', rb'^(?P<reason>KeyboardInterrupt(?:: .*)?)$'),
@@ -197,8 +199,6 @@ MAY_BE_LONG = ('event', 'log.txt', 'arguments', 'summary.csv')
 # Forms whose last line of a file, when it has no end of line, is known to be whole by how it ends.
 SURE = {'own eval', 'star', 'timm star', 'timm test', 'vision test', 'label', 'max accuracy', 'best metric'}
 SURE |= {'own fps', 'spach fps', 'vit fps', 'van fps', 'event', 'log.txt', 'error'}
-# A line of the first form is a cut line of another form where the training has lines of one of these.
-CUT_LINES = {'star': {'own run', 'own train', 'own eval'}}
 # A line with such a beginning that is of no form is reported as damaged.
 DAMAGED = re.compile(rb'Train: \d+ \[|Train: \[\d|Epoch: \[\d+\] *\[|\* Acc@1 \d|^\{"event')
 

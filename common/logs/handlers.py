@@ -23,7 +23,7 @@ ARGUMENTS = {  # of an argparse.Namespace; whose images batch_size is, and what 
 }
 SAID_BY_RUN = 'network case model ranks batch_size device device_kind precision'.split()
 MEASURED = 'fps fps_run step_ms step_ms_p50 step_ms_p95 data_wait peak_memory_mb fps_reason'.split()
-ACCURACIES = 'last_acc1 last_acc5 last_epoch best_acc1 best_epoch ema_acc1 eval_loss final_loss min_loss'.split()
+RESULTS = 'epochs last_acc1 last_acc5 last_epoch best_acc1 best_epoch ema_acc1 eval_loss final_loss min_loss'.split()
 TEXTS = 'network case_name model device status reason fps_reason'.split()  # of a summary; the others are numbers
 COUNTS = ('ranks', 'batch_size', 'best_epoch')
 NUMBER = re.compile(r'(\d*\.?\d+)(?:/s|%| \(\S+\))?$')  # of a summary: 376.64/s, 81.23%, 2.638 (2.98), .25
@@ -71,15 +71,12 @@ def on_ignored(log, values, raw, number):
     log.ignored_at = number
 
 
-def on_error(log, values, raw, number, weak=False):
+def on_error(log, values, raw, number):
     ignored, log.ignored_at = log.ignored_at is not None and number - log.ignored_at <= IGNORED_WITHIN, None
     if not ignored:
         log.settle(raw)
-        log.run.end('FAILED', text(values['reason']) or 'an error without a word', weak)
-
-
-def on_weak(log, values, raw, number):
-    on_error(log, values, raw, number, weak=True)
+        weak = values.get('weak')
+        log.run.end('FAILED', text(weak or values['reason']) or 'an error without a word', weak is not None)
 
 
 # ---- evaluations
@@ -103,7 +100,9 @@ def on_eval(log, values, raw, number):
 
 
 def on_star(log, values, raw, number):
-    if log.run.is_first_rank(values.get('id')):
+    if log.format == 'ours':
+        log.problem(number, 'a line of an evaluation that is cut; left out')
+    elif log.run.is_first_rank(values.get('id')):
         percent(values['acc1'])
         log.settle(raw)
         log.run.evaluations.add_unlabelled(evaluation(log, values, number))
@@ -294,11 +293,8 @@ def take_result(log, result: Dict[str, Any]) -> None:
     """The object of a result.json."""
     log.run.tags.add('result')
     log.run.fields.update(said_by_run(result), **measured_by_us(result), measured=True)
-    log.run.fields.update(
-        {name: real(result.get(name)) for name in ACCURACIES}, measured_steps=real(result.get('steps'))
-    )
+    log.run.fields.update({name: real(result.get(name)) for name in RESULTS}, measured_steps=real(result.get('steps')))
     log.run.fields.update({name: result.get(name) for name in ('case_name', 'checkpoint')})
-    log.run.epochs = real(result.get('epochs')) or 0
     take_verdict(log, result)
 
 

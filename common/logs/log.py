@@ -4,7 +4,7 @@ from typing import Any, BinaryIO, Dict, List, Optional
 
 from common.logs import numbers
 from common.logs.evaluations import MODEL
-from common.logs.forms import CUT_LINES, Form, describe
+from common.logs.forms import Form, describe
 from common.logs.handlers import HANDLERS
 from common.logs.logged_run import LoggedRun
 from common.logs.reader import Reader
@@ -106,10 +106,6 @@ class Log:
             self.run.go_on()
 
     # ---- lines
-
-    def is_cut(self, form: Form) -> bool:
-        """Whether a line of this form is a cut line of another form, as this training prints them."""
-        return form.name in CUT_LINES and not CUT_LINES[form.name].isdisjoint(self.run.tags)
 
     def handle(self, form: Form, values: Dict[str, bytes], raw: bytes, number: int) -> None:
         """Takes any line but a training line. values: groups of the form's regex."""

@@ -29,9 +29,9 @@ class LoggedRun:
         # times that the log states, in seconds: of the process's first and last line; and what the processes before it took
         self.first_time = self.last_time = None
         self.passed = 0.0
-        # the training lines: how many, steps, epochs; of the last one: epoch, its length, steps of it done
-        self.records = self.steps = self.epochs = 0
-        self.epoch, self.epoch_steps, self.count = None, 0, 0
+        self.records = 0  # training lines
+        self.done: Dict[int, int] = {}  # epoch -> its steps that are done
+        self.epoch: Optional[int] = None  # of the last training line
         self.loss, self.rate = Curve(), Curve()
         self.first_loss = self.last_loss = self.min_loss = None
         self.timing: Optional[Timing] = None
@@ -62,11 +62,8 @@ class LoggedRun:
         self.segments += 1
         if self.timing is not None:
             self.timing.restart()
-        if key is not None and self.epoch is not None and key // EPOCH <= self.epoch:
-            back = self.epoch - key // EPOCH
-            self.steps -= self.count + (self.epoch_steps * back if back else 0)
-            self.epochs -= back + 1
-            self.epoch, self.count = None, 0
+        if key is not None:
+            self.done = {epoch: steps for epoch, steps in self.done.items() if epoch < key // EPOCH}
         self.fields.pop('seconds', None)
         self.fields.update(self.pending_fields, resumed=True)
         self.pending_fields, self.evaluations.recent = {}, []
@@ -127,13 +124,9 @@ class LoggedRun:
             self.timing = Timing(min(1, keys[0] % EPOCH) if first is None else first, self.images)
         before = epoch * EPOCH + (self.timing.first if self.timing else 1) - 1
         counts = [key - before for key in keys]
-        if epoch != self.epoch:
-            self.epoch, self.count = epoch, 0
-            self.epochs += 1
-        self.steps += counts[-1] - self.count
-        self.count, self.epoch_steps = counts[-1], columns['total'][-1]
+        self.epoch, self.done[epoch] = epoch, counts[-1]
         if form.timing:
-            self.timing.lines(form, epoch, counts, self.epoch_steps, columns)
+            self.timing.lines(form, epoch, counts, columns['total'][-1], columns)
 
     def _add_losses(self, losses: List[float], place: Callable[[int], float]) -> None:
         """place(i): where line i stands on a curve, in epochs."""

@@ -57,9 +57,9 @@ def counts(run: LoggedRun) -> Dict[str, Any]:
     """steps, epochs: how many the log shows, those done twice counted once. seconds: since the training began."""
     has_steps = run.timing is not None
     return {
-        'steps': (run.steps or None) if has_steps else None,
+        'steps': (sum(run.done.values()) or None) if has_steps else None,
         'logged_steps': (run.records or None) if has_steps else None,
-        'epochs': run.epochs or None,
+        'epochs': len(run.done) or run.fields.get('epochs'),
         'seconds': first(run.seconds(), run.fields.get('e2e_seconds')),
         'resumed': run.segments - 1 + bool(run.fields.get('resumed') and run.segments == 1),
     }

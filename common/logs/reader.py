@@ -7,11 +7,10 @@ numbers, in columns; what is between those lines is looked at line by line.
 import codecs
 import gzip
 import json
-import operator
 import re
 import sys
 import zlib
-from typing import Any, BinaryIO, Dict, Iterable, List, Optional, Tuple
+from typing import Any, BinaryIO, Dict, List, Optional, Tuple
 
 from common.logs.forms import CSV_ROW, DAMAGED, SURE, TRAIN_FORMS, Form, candidates_of, match
 from common.logs.series import EPOCH
@@ -20,7 +19,6 @@ BLOCK = 1 << 18  # bytes read at a time
 LONGEST = 1 << 22  # bytes; a longer line is no line of a log
 MOST_ARGUMENTS = 1000  # lines of a Namespace( that stands on several
 ARGUMENT = re.compile(rb'\w+=.*[,)]$')  # a line of it
-MAX_EPOCH = 10**6
 ANSI = re.compile(rb'\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\))')  # colours and titles of a terminal
 WRAPPED = re.compile(rb'(?m)^\{[^\n]{0,200}?"(?:log|message|msg)": ?"')  # a JSON object of Docker around a line
 # What Kubernetes, srun, torchrun, mpirun or PyTorch write before a line, and the time of code bases that print it
@@ -129,7 +127,7 @@ class Reader:
         if form is not None and form.kind == 'arguments' and whole and not bare.endswith(b')'):
             self.arguments = [bare]
             return None
-        if form is not None and (whole or form.name in SURE) and not self.log.is_cut(form):
+        if form is not None and (whole or form.name in SURE):
             return form, found, bare if bare[:1] in b'{0123456789' else raw
         for form in TRAIN_FORMS if whole and near else ():
             found = form.regex.match(raw + b'\n') if form.need in raw else None
@@ -156,18 +154,16 @@ class Reader:
             self.log.handle(form, found.groupdict(), raw, number)
 
     def _hand_over(self, form: Form, columns: List[list], number: int) -> None:
-        """Gives training lines to the log, all but those that are not sound. number: of a line near them."""
-        try:
-            named, keys = prepare(form, columns)
-        except (ValueError, OverflowError):
-            rows = list(zip(*columns))
-            sound = [row for row in rows if is_sound(form, row)]
-            left_out = f'{len(rows) - len(sound)} of the training lines up to here hold no sound numbers; left out'
-            self.log.problem(number, left_out)
-            if not sound:
-                return
-            named, keys = prepare(form, zip(*sound))
-        self.log.train(form, named, keys, number)
+        """Gives training lines to the log, all but those of a step beyond their epoch. number: of a line near them."""
+        named, keys = prepare(form, columns)
+        sound = [i for i, key in enumerate(keys) if key % EPOCH <= named['total'][i]]
+        if len(sound) < len(keys):
+            self.log.problem(
+                number, f'{len(keys) - len(sound)} of the training lines up to here have impossible steps; left out'
+            )
+            named, keys = {name: [column[i] for i in sound] for name, column in named.items()}, [keys[i] for i in sound]
+        if keys:
+            self.log.train(form, named, keys, number)
 
 
 def plain(block: bytes) -> bytes:
@@ -193,31 +189,16 @@ def unwrapped(line: bytes) -> bytes:
         return line
 
 
-def prepare(form: Form, columns: Iterable[Any]) -> Tuple[Dict[str, list], List[int]]:
+def prepare(form: Form, columns: List[list]) -> Tuple[Dict[str, list], List[int]]:
     """The values of each group of the form -> ({group: its values}, positions).
 
-    Adds the columns total (steps of the epoch) and, for our own lines, time and data in seconds. ValueError or
-    OverflowError where a line is not sound.
+    Adds the columns total (steps of the epoch) and, for our own lines, time and data in seconds.
     """
-    columns = dict(zip(sorted(form.regex.groupindex, key=form.regex.groupindex.get), columns))
-    epochs, totals = ({value: int(value) for value in set(columns[name])} for name in ('epoch', 'steps'))
-    steps, total = list(map(int, columns['step'])), list(map(totals.get, columns['steps']))
-    if min(totals.values()) < 1 or max(totals.values()) >= EPOCH or max(epochs.values()) >= MAX_EPOCH:
-        raise ValueError('an epoch of no length, or an impossible number')
-    if any(map(operator.gt, steps, total)):
-        raise ValueError('a step beyond its epoch')
-    columns['total'] = total
-    if 'step_ms' in columns:
-        columns['time'] = [float(ms) / 1000 for ms in columns['step_ms']]
-        waits, unit = (columns['data_wait'], 1) if 'data_wait' in columns else (columns['data_percent'], 100)
-        columns['data'] = [seconds * float(wait) / unit for seconds, wait in zip(columns['time'], waits)]
-    begins = {value: epoch * EPOCH for value, epoch in epochs.items()}
-    return columns, list(map(operator.add, map(begins.get, columns['epoch']), steps))
-
-
-def is_sound(form: Form, row: Tuple[bytes, ...]) -> bool:
-    try:
-        prepare(form, zip(row))
-    except (ValueError, OverflowError):
-        return False
-    return True
+    named = dict(zip(sorted(form.regex.groupindex, key=form.regex.groupindex.get), columns))
+    begins, totals = ({value: int(value) for value in set(named[name])} for name in ('epoch', 'steps'))
+    named['total'] = list(map(totals.get, named['steps']))
+    if 'step_ms' in named:
+        named['time'] = [float(ms) / 1000 for ms in named['step_ms']]
+        waits, unit = (named['data_wait'], 1) if 'data_wait' in named else (named['data_percent'], 100)
+        named['data'] = [seconds * float(wait) / unit for seconds, wait in zip(named['time'], waits)]
+    return named, [begins[epoch] * EPOCH + int(step) for epoch, step in zip(named['epoch'], named['step'])]

@@ -6,6 +6,7 @@ from argparse import Namespace
 from typing import Any, Dict, List, NamedTuple, Optional
 from xml.etree import ElementTree
 
+from common.logs.numbers import NOT_KNOWN
 from common.logs.report import (
     FORMAT_NOT_KNOWN,
     TOO_GOOD,
@@ -17,9 +18,9 @@ from common.logs.report import (
     short_name,
     value_of,
 )
-from common.messages import MISSING
+from common.messages import MISSING, show
 
-FAIL_UNDER = 'fps=0.95,acc=0.99'
+FAIL_UNDER, MIN = 'fps=0.95,acc=0.99', 'acc1=75.9'
 LOWER_IS_BETTER = ('loss', 'step_ms', 'data_wait', 'seconds', 'memory')  # parts of names
 COMPARED = (
     'fps best_acc1 last_acc1 ema_acc1 final_loss step_ms_p50 step_ms_p95 data_wait peak_memory_mb seconds'.split()
@@ -67,37 +68,37 @@ def check(args: Namespace, read: Read) -> int:
         print(markdown(('check', 'value', 'result'), ((c.name, c.value, c.wrong or 'ok') for c in cases)))
     else:
         for case in cases:
-            if case.wrong is None and case.value:
+            if case.wrong is None:
                 print(f'{case.name} {case.value}')
     failed = finish([case.wrong for case in cases if case.wrong is not None])
-    return FORMAT_NOT_KNOWN if found['format'] is None and found['status'] is None else failed
+    return FORMAT_NOT_KNOWN if found['reason'] == NOT_KNOWN else failed
 
 
 def checked(args: Namespace, found: Summary) -> List[Case]:
     """The log itself, and what the options ask for."""
-    said = f'{found["status"]}: {found["reason"]}' if found['status'] else found['reason']
-    cases = [Case('status', '', said if found['status'] == 'FAILED' or found['format'] is None else None)]
-    for name in args.require.split(','):
-        value, why = value_of(found, name.strip(), '--require'), found['fps_reason'] if name == 'fps' else None
-        missing = f'{name} is missing in {args.path}' + (f' ({why})' if why else '')
-        shown = brief(value) + (f' ({found["fps_source"]})' if name == 'fps' and value is not None else '')
-        cases.append(Case(name, shown, missing if value is None else None))
-    for part in args.min or ():
-        for name, least in pairs(part, '--min', 'acc1=75.9').items():
-            if name in ('acc', 'acc1', 'best_acc1', 'last_acc1', 'ema_acc1'):
-                in_percent(least, '--min')
-            value = value_of(found, name, '--min')
-            low = f'{name} is {brief(value)}, and at least {least:g} is asked for'
-            cases.append(Case(f'{name} >= {least:g}', brief(value), low if value is None or value < least else None))
-    if args.target_acc is not None:
-        best = found['best_acc1']
-        low = f'best_acc1 is {brief(best)}, and did not reach the target of {args.target_acc:g}'
-        cases.append(
-            Case(f'target {args.target_acc:g}', brief(best), low if best is None or best < args.target_acc else None)
-        )
+    said = (
+        found['reason']
+        if found['reason'] == NOT_KNOWN
+        else f'FAILED: {found["reason"]}'
+        if found['status'] == 'FAILED'
+        else None
+    )
+    wanted = [(name.strip(), None, '--require') for name in args.require.split(',')]
+    wanted += [(name, least, '--min') for part in args.min or () for name, least in pairs(part, '--min', MIN).items()]
+    wanted += [('best_acc1', args.target_acc, '--target-acc')] if args.target_acc is not None else []
+    cases = [Case('status', found['status'] or '', said)]
+    for name, least, option in wanted:
+        value, wrong = value_of(found, name, option), None
+        if value is None:
+            why = f' ({found["fps_reason"]})' if name == 'fps' and found['fps_reason'] else ''
+            wrong = f'{name} is missing in {args.path}{why}'
+        elif least is not None and value < (in_percent(least, option) if 'acc' in name else least):
+            wrong = f'{name} is {brief(value)}, and at least {least:g} is asked for'
+        source = f' ({found["fps_source"]})' if name == 'fps' else ''
+        cases.append(Case(name if least is None else f'{name} >= {least:g}', brief(value) + source, wrong))
     if args.finished:
-        ended = 'the log does not say that all epochs were done' if found['finished'] is None else found['reason']
-        cases.append(Case('finished', '', None if found['finished'] else ended or 'not all epochs were done'))
+        not_so = found['reason'] or 'the log does not say that all epochs were done'
+        cases.append(Case('finished', show(found['finished']), None if found['finished'] else not_so))
     return cases
 
 

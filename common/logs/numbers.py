@@ -8,13 +8,14 @@ from common.logs.forms import LOOKED_FOR, Format, describe
 from common.logs.logged_run import LoggedRun
 from common.logs.values import first
 
-DESCRIPTION = 'network case case_name model device device_kind ranks batch_size precision torch checkpoint'.split()
-THROUGHPUT = 'step_ms step_ms_p50 step_ms_p95 data_wait measured_steps fps_run peak_memory_mb fps_reason'.split()
-ACCURACY = (
-    'last_acc1 last_acc5 last_epoch best_acc1 best_epoch seconds_to_best ema_acc1 eval_loss '
-    'first_loss final_loss min_loss seconds_to_target'
-).split()
-COUNTS = 'fps fps_source fps_claimed global_batch steps logged_steps epochs seconds resumed'.split()
+KEYS = """
+    format status finished network case case_name model device device_kind ranks batch_size precision torch checkpoint
+    fps fps_source fps_claimed fps_run step_ms step_ms_p50 step_ms_p95 data_wait measured_steps
+    global_batch peak_memory_mb best_acc1 best_epoch seconds_to_best last_acc1 last_acc5 last_epoch ema_acc1 eval_loss
+    first_loss final_loss min_loss steps logged_steps epochs seconds resumed seconds_to_target
+    reason fps_reason fps_meaning
+""".split()
+OF_THE_RUN = 'network case case_name model device device_kind batch_size precision torch checkpoint'.split()
 CURVES = ('loss_curve', 'fps_curve', 'evaluations')
 ROUNDING = 0.006  # percent; the best accuracy that a log states may be printed with two decimals
 TOO_COARSE = 0.02  # of the time; more must not be open by the rounding of the printed times
@@ -33,16 +34,13 @@ def summary(run: LoggedRun, batch: Optional[int] = None, target_acc: Optional[fl
     if run.timing is not None:
         run.timing.close()
     known, problems, stated = describe(run.tags), [], run.fields
-    found: Dict[str, Any] = dict(format=known.name if known else None, status=None)
-    found.update((name, stated.get(name)) for name in DESCRIPTION)
-    found['ranks'] = ranks(run, known)
-    found.update(dict.fromkeys(COUNTS + THROUGHPUT + ACCURACY))
+    found: Dict[str, Any] = dict.fromkeys(KEYS)
+    found.update((name, stated.get(name)) for name in (OF_THE_RUN if run.mixed else KEYS) if name != 'fps')
+    found.update(format=known.name if known else None, ranks=ranks(run, known))
     if not run.mixed:
-        found.update((name, stated.get(name)) for name in THROUGHPUT + ACCURACY)
         found.update(counts(run), global_batch=global_batch(run, known, batch, problems))
         found.update(throughput(run, found, problems))
         found.update(accuracy(run, target_acc))
-        found.update(losses(run))
     found['finished'] = None if run.mixed else finished(run)
     found['fps_reason'] = MIXED if run.mixed else found['fps_reason']
     found['status'], found['reason'] = verdict(run, found)
@@ -54,15 +52,14 @@ def summary(run: LoggedRun, batch: Optional[int] = None, target_acc: Optional[fl
 
 
 def counts(run: LoggedRun) -> Dict[str, Any]:
-    """steps, epochs: how many the log shows, those done twice counted once. seconds: since the training began."""
-    has_steps = run.timing is not None
-    return {
-        'steps': (sum(run.done.values()) or None) if has_steps else None,
-        'logged_steps': (run.records or None) if has_steps else None,
-        'epochs': len(run.done) or run.fields.get('epochs'),
-        'seconds': first(run.seconds(), run.fields.get('e2e_seconds')),
-        'resumed': run.segments - 1 + bool(run.fields.get('resumed') and run.segments == 1),
-    }
+    """Losses; steps, epochs: how many the log shows, those done twice counted once. seconds: since the training began."""
+    found: Dict[str, Any] = dict(seconds=first(run.seconds(), run.fields.get('e2e_seconds')))
+    found['resumed'] = run.segments - 1 + bool(run.fields.get('resumed') and run.segments == 1)
+    if run.records:
+        found.update(epochs=len(run.done), first_loss=run.first_loss, final_loss=run.last_loss, min_loss=run.min_loss)
+    if run.timing is not None:
+        found.update(steps=sum(run.done.values()), logged_steps=run.records)
+    return found
 
 
 # ---- throughput
@@ -187,13 +184,6 @@ def accuracy(run: LoggedRun, target_acc: Optional[float]) -> Dict[str, Any]:
         found['best_acc1'] = stated.get('last_acc1')
     reached = [time for acc1, time in evaluations.rising if target_acc is not None and acc1 >= target_acc]
     return dict(found, seconds_to_target=reached[0] if reached else None)
-
-
-def losses(run: LoggedRun) -> Dict[str, Any]:
-    """first, last and least loss of the training lines, or those that a summary states."""
-    if not run.records:
-        return {}
-    return {'first_loss': run.first_loss, 'final_loss': run.last_loss, 'min_loss': run.min_loss}
 
 
 def finished(run: LoggedRun) -> Optional[bool]:

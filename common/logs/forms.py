@@ -131,7 +131,7 @@ STAR = (  # does not say whose accuracy it is; where another line does, that com
     rb'<card>(?:\[AVG-ACC\] )?\* +(?:Acc|Prec)@1 +(?P<acc1><.3>) (?:Acc|Prec)@5 +(?P<acc5><.3>)(?: loss (?P<loss><.3>))?$'
 )
 LABEL = rb'Accuracy of the (?P<ema>(?:ema|EMA) )?(?:network|model)(?P<ema2> EMA)? on (?:the )?<i> test images: (?P<acc1><f>)%$'
-FPS_AT_ALL = rb'<card>(?:batch_size: *(?P<batch><i>) +)?(?:Time: *(?P<time><f>) )?\* FPS@all (?P<fps><f>)(?:,? *TIME@all (?P<time2><f>))?$'
+FPS_AT_ALL = rb'<card>(?:batch_size: *(?P<batch><i>) +)?(?:Time: *(?P<time><f>) )?\* FPS@all (?P<fps><.3>)(?:,? *TIME@all (?P<time2><.3>))?$'
 KILLED = rb'^(?:.{1,200}: line \d+: +\d+ )?(?P<reason>(?:Killed|Segmentation fault|Aborted|Terminated|Bus error)\b.*)$'
 
 OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
@@ -256,7 +256,7 @@ FORMATS = (
     Format('van', [{'van fps'}], 'mean over epochs, the first 5 steps of each left out', 'process'),
     Format('convmixer', [{'timm train:old'}], FROM_START, 'process'),
     Format('timm', [{'timm train'}, {'timm test'}, {'timm star'}, {'best metric'}], FROM_START, 'process'),
-    Format('summary.csv', [{'summary.csv'}]),
+    Format('summary.csv', [{'summary.csv'}, {'csv row'}]),
     Format('summary', [{'summary'}, {'final'}], 'as the run that wrote it measured'),
 )
 LOOKED_FOR = (

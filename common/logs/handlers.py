@@ -28,6 +28,7 @@ TEXTS = 'network case_name model device status reason fps_reason'.split()  # of 
 COUNTS = ('ranks', 'batch_size', 'best_epoch')
 NUMBER = re.compile(r'(\d*\.?\d+)(?:/s|%| \(\S+\))?$')  # of a summary: 376.64/s, 81.23%, 2.638 (2.98), .25
 NO_NUMBER = re.compile(r'(-?nan|-?inf)?$')
+MAX_EPOCH = 10**5  # no training has so many
 IGNORED_WITHIN = 30  # lines within which an exception that Python ignores prints what it was
 
 # ---- where a training begins, goes on or ends
@@ -273,6 +274,8 @@ def on_row(log, values, raw, number):
 def epoch_record(log, said: Dict[str, Any], names: tuple, number: int, owner: str) -> None:
     """names: of acc1, acc5 and the loss of the evaluation."""
     epoch, loss = int(said['epoch']), said.get('train_loss')
+    if not 0 <= epoch < MAX_EPOCH:
+        raise ValueError(epoch)
     acc1, acc5 = (percent(real(said.get(name))) for name in names[:2])
     if loss is not None and log.run.epoch != epoch:
         log.train(EPOCH_RECORD, {'loss': [float(loss)], 'total': [1]}, [epoch * EPOCH + 1], number)

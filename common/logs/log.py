@@ -11,7 +11,7 @@ from common.logs.reader import Reader
 from common.logs.series import ALTERNATING
 from common.logs.values import stamp
 
-MAX_RUNS = 100  # the last ones are kept
+MAX_RUNS = 50  # the last ones are kept
 MAX_PROBLEMS = 100
 BAD_VALUES = (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError)
 UNKNOWN_OWNER = 'an accuracy, and no line says whether it is that of the averaged weights; left out'

@@ -93,7 +93,7 @@ TIMM_TRAIN = (
 METER_TRAIN = (
     rb'Epoch: \[(?P<epoch><e>)\] +\[ *(?P<step><i>)/(?P<steps><n>)\]  eta: <wait>  (?:lr: [^ \n]+  )?'
     rb'(?:img/s: (?P<images><f>)  )?<meters>loss: (?P<loss><nan>) \([^)\n]*\)  <meters>time: (?P<time><f>)  '
-    rb'(?:fps: ?(?P<fps><f>)  )?data: (?P<data><f>)(?:  max mem: (?P<memory><i>))?'
+    rb'(?:fps: ?(?P<fps><f>)  )?data: (?P<data><f>)(?:  max mem: (?P<peak_memory_mb><i>))?'
 )
 IMAGENET_TRAIN = (
     rb'Epoch: \[(?P<epoch><e>)\]\[ *(?P<step><i>)/ *(?P<steps><n>)\](?:,? *lr:? *[^ \t\n]+)?<s>'
@@ -101,9 +101,9 @@ IMAGENET_TRAIN = (
     rb'Loss +(?P<loss><nan>) +\( *<nan>\)[^\n]*'
 )
 SWIN_TRAIN = (
-    rb'Train: \[(?P<epoch><e>)/(?P<epochs><i>)\]\[(?P<step><i>)/(?P<steps><n>)\]<s>eta <wait> lr [^ \t\n]+<s>'
+    rb'Train: \[(?P<epoch><e>)/(?P<planned_epochs><i>)\]\[(?P<step><i>)/(?P<steps><n>)\]<s>eta <wait> lr [^ \t\n]+<s>'
     rb'(?:wd [^ \t\n]+<s>)?time (?P<now><f>) \((?P<time><f>)\)<s>loss (?P<loss><nan>) \(<nan>\)<s>'
-    rb'(?:\w{1,30} [^ \t\n]{1,30} \([^)\n]{1,30}\)<s>){0,5}mem (?P<memory><i>)MB'
+    rb'(?:\w{1,30} [^ \t\n]{1,30} \([^)\n]{1,30}\)<s>){0,5}mem (?P<peak_memory_mb><i>)MB'
 )
 EVENT_TRAIN = (
     rb'(?m)^\{"event": "train", "time": (?P<clock><num>), "epoch": (?P<epoch><e>), "step": (?P<step><i>), '
@@ -164,8 +164,8 @@ OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
     ('arguments', 'arguments', b'Namespace(', rb'Namespace\((?P<arguments>.*)$'),
     ('timm ranks', 'begin', b'Training ', rb'Training in distributed mode.{1,99}, total (?P<ranks><i>)\b'),
     ('timm ranks', 'begin', b'Training ', rb'Training with a single process on (?P<ranks>1)\b'),
-    ('timm epochs', 'facts', b' epochs', rb'Scheduled epochs: (?P<epochs><i>)'),
-    ('deit epochs', 'facts', b' epochs', rb'Start training for (?P<epochs><i>) epochs$'),
+    ('timm epochs', 'facts', b' epochs', rb'Scheduled epochs: (?P<planned_epochs><i>)'),
+    ('deit epochs', 'facts', b' epochs', rb'Start training for (?P<planned_epochs><i>) epochs$'),
     ('swin begins', 'begin', b'onfig saved', rb'Full config saved to '),
     ('swin batch', 'facts', b'BATCH_SIZE', rb'^  BATCH_SIZE: (?P<batch_size><i>)$'),
     ('swin ranks', 'facts', b'WORLD_SIZE', rb'RANK and WORLD_SIZE in environ: <i>/(?P<ranks><i>)$'),
@@ -194,8 +194,6 @@ for _name, _kind, _need, _pattern in OTHER_FORMS:
     BY_NEED.setdefault(_need, []).append((_form.regex.match if _at_start else _form.regex.search, _form))
 for _form in TRAIN_FORMS:  # one that stands between those of another form, or is damaged
     BY_NEED.setdefault(_form.need, [])
-LONG = 20000  # bytes; of longer lines only what may be so long is looked for
-MAY_BE_LONG = ('event', 'log.txt', 'arguments', 'summary.csv')
 # Forms whose last line of a file, when it has no end of line, is known to be whole by how it ends.
 SURE = {'own eval', 'star', 'timm star', 'timm test', 'vision test', 'label', 'max accuracy', 'best metric'}
 SURE |= {'own fps', 'spach fps', 'vit fps', 'van fps', 'event', 'log.txt', 'error'}
@@ -217,10 +215,9 @@ def match(raw: bytes, candidates: list) -> Tuple[Optional[Form], Optional['re.Ma
         if need in raw:
             near = True
             for search, candidate in forms:
-                if len(raw) <= LONG or candidate.name in MAY_BE_LONG:
-                    found = search(raw)
-                    if found is not None:
-                        return candidate, found, near
+                found = search(raw)
+                if found is not None:
+                    return candidate, found, near
     return None, None, near
 
 

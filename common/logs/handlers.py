@@ -1,6 +1,6 @@
 """What each kind of line does to the training that it belongs to. Training lines are in log.py: they come in columns.
 
-A handler is a function (log, values, raw, number): the values of the form's groups, the line, its number. It may raise
+A handler is a function (log: Any, values: Values, raw: bytes, number: int) -> None: the values of the form's groups, the line, its number. It may raise
 ValueError, TypeError, KeyError and the like where the line does not hold what it should; Log.handle reports the line.
 """
 
@@ -8,19 +8,21 @@ import json
 import re
 from typing import Any, Dict
 
-from common.logs.evaluations import EMA, MODEL
+from common.logs.evaluations import EMA, MODEL, Evaluation
 from common.logs.forms import EPOCH_RECORD, SUMMARY_KEYS
 from common.logs.series import EPOCH
 from common.logs.timing import Images
 from common.logs.values import first, percent, positive, real, text
 from common.messages import MISSING
 
+Values = Dict[str, bytes]  # None for a group that the line has not
 ARGUMENTS = {  # of an argparse.Namespace; whose images batch_size is, and what world_size counts, the format says
     'batch_size': re.compile(rb'\bbatch_size=(\d+)[,)]'),
     'world_size': re.compile(rb'\bworld_size=(-?\d+)[,)]'),
-    'epochs': re.compile(rb'\bepochs=(\d+)[,)]'),
+    'planned_epochs': re.compile(rb'\bepochs=(\d+)[,)]'),
     'model': re.compile(rb"\b(?:model|arch)='([^']{1,200})'"),
 }
+GIVEN = 'ranks batch_size global_batch world_size planned_epochs'.split()
 SAID_BY_RUN = 'network case model ranks batch_size device device_kind precision'.split()
 MEASURED = 'fps fps_run step_ms step_ms_p50 step_ms_p95 data_wait peak_memory_mb fps_reason'.split()
 RESULTS = 'epochs last_acc1 last_acc5 last_epoch best_acc1 best_epoch ema_acc1 eval_loss final_loss min_loss'.split()
@@ -34,45 +36,42 @@ IGNORED_WITHIN = 30  # lines within which an exception that Python ignores print
 # ---- where a training begins, goes on or ends
 
 
-def facts(values: Dict[str, bytes]) -> Dict[str, Any]:
+def facts(values: Values) -> Dict[str, Any]:
     """What a line says of a training before it begins."""
     found: Dict[str, Any] = {name: text(values[name]) for name in ('model', 'case', 'device') if values.get(name)}
-    names = {'ranks': 'ranks', 'batch_size': 'batch_size', 'global_batch': 'global_batch', 'world_size': 'world_size'}
-    for name, field in dict(names, epochs='planned_epochs').items():
-        if values.get(name):
-            found[field] = int(values[name])
-    return found
+    found.update((name, int(values[name])) for name in GIVEN if values.get(name))
+    return dict(found, planned_epochs=int(values['epochs'])) if values.get('epochs') else found  # of our own line
 
 
-def on_begin(log, values, raw, number):
+def on_begin(log: Any, values: Values, raw: bytes, number: int) -> None:
     log.run.announce('begin', facts(values))
 
 
-def on_facts(log, values, raw, number):
+def on_facts(log: Any, values: Values, raw: bytes, number: int) -> None:
     log.run.current_fields().update(facts(values))
 
 
-def on_arguments(log, values, raw, number):
+def on_arguments(log: Any, values: Values, raw: bytes, number: int) -> None:
     found = {name: regex.search(values['arguments']) for name, regex in ARGUMENTS.items()}
     log.run.announce('begin', facts({name: match.group(1) for name, match in found.items() if match}))
 
 
-def on_resume(log, values, raw, number):
+def on_resume(log: Any, values: Values, raw: bytes, number: int) -> None:
     log.run.announce('resume', {}, raw)
 
 
-def on_end(log, values, raw, number):
+def on_end(log: Any, values: Values, raw: bytes, number: int) -> None:
     hours, minutes, seconds = map(int, values['clock'].split(b':'))
     log.settle(raw)
     log.run.fields.update(seconds=((24 * int(values['days'] or 0) + hours) * 60 + minutes) * 60 + seconds, ended=True)
     log.run.end('OK')
 
 
-def on_ignored(log, values, raw, number):
+def on_ignored(log: Any, values: Values, raw: bytes, number: int) -> None:
     log.ignored_at = number
 
 
-def on_error(log, values, raw, number):
+def on_error(log: Any, values: Values, raw: bytes, number: int) -> None:
     ignored, log.ignored_at = log.ignored_at is not None and number - log.ignored_at <= IGNORED_WITHIN, None
     if not ignored:
         log.settle(raw)
@@ -83,39 +82,37 @@ def on_error(log, values, raw, number):
 # ---- evaluations
 
 
-def owner_of(values: Dict[str, bytes]) -> str:
+def owner_of(values: Values) -> str:
     averaged = b'averaged weights' in (values.get('note') or b'')
     return EMA if averaged or values.get('ema') or values.get('ema2') else MODEL
 
 
-def evaluation(log, values, number, coarse=False):
-    loss = float(values['loss']) if values.get('loss') else None
-    return log.run.evaluation(number, percent(values['acc1']), percent(values.get('acc5')), loss, coarse=coarse)
+def evaluation(log: Any, values: Values, raw: bytes, number: int, coarse: bool = False) -> Evaluation:
+    acc1, acc5 = percent(values['acc1']), percent(values.get('acc5'))
+    log.settle(raw)
+    return log.run.evaluation(number, acc1, acc5, float(values['loss']) if values.get('loss') else None, coarse=coarse)
 
 
-def on_eval(log, values, raw, number):
-    if not values.get('step') or int(values['step'][:9]) >= int(values['steps'][:9]):  # the last line of an evaluation
-        percent(values['acc1'])
-        log.settle(raw)
-        log.evaluated(log.run.evaluations.add(owner_of(values), evaluation(log, values, number)))
+def on_eval(log: Any, values: Values, raw: bytes, number: int) -> None:
+    if not values.get('step') or int(values['step']) >= int(values['steps']):  # the last line of an evaluation
+        new = evaluation(log, values, raw, number)
+        log.evaluated(log.run.evaluations.add(owner_of(values), new))
 
 
-def on_star(log, values, raw, number):
+def on_star(log: Any, values: Values, raw: bytes, number: int) -> None:
     if log.format == 'ours':
         log.problem(number, 'a line of an evaluation that is cut; left out')
     elif log.run.is_first_rank(values.get('id')):
-        percent(values['acc1'])
-        log.settle(raw)
-        log.run.evaluations.add_unlabelled(evaluation(log, values, number))
+        new = evaluation(log, values, raw, number)
+        log.run.evaluations.add_unlabelled(new)
 
 
-def on_label(log, values, raw, number):
-    percent(values['acc1'])
-    log.settle(raw)
-    log.evaluated(log.run.evaluations.label(owner_of(values), evaluation(log, values, number, coarse=True)))
+def on_label(log: Any, values: Values, raw: bytes, number: int) -> None:
+    new = evaluation(log, values, raw, number, coarse=True)
+    log.evaluated(log.run.evaluations.label(owner_of(values), new))
 
 
-def on_best(log, values, raw, number):
+def on_best(log: Any, values: Values, raw: bytes, number: int) -> None:
     """Max accuracy stands after every evaluation; the best metric, of timm, at the end: it is that of the averaged
     weights if those were evaluated.
     """
@@ -129,7 +126,7 @@ def on_best(log, values, raw, number):
 # ---- throughput
 
 
-def on_claim(log, values, raw, number):
+def on_claim(log: Any, values: Values, raw: bytes, number: int) -> None:
     run, fps = log.run, positive(values['fps'])
     seconds, batch = first(values.get('time'), values.get('time2')), int(values.get('batch') or 0)
     if not run.is_first_rank(values.get('id')) or not run.claim(fps, raw) or seconds is None:
@@ -143,7 +140,7 @@ def on_claim(log, values, raw, number):
             log.problem(number, f'batch_size {batch} is not what the rate and the time of this line say')
 
 
-def on_throughput(log, values, raw, number):
+def on_throughput(log: Any, values: Values, raw: bytes, number: int) -> None:
     if values.get('fps_reason') is not None:
         log.run.fields['fps_reason'] = text(values['fps_reason'])
     else:
@@ -157,13 +154,13 @@ def on_throughput(log, values, raw, number):
 # ---- summaries
 
 
-def on_final(log, values, raw, number):
+def on_final(log: Any, values: Values, raw: bytes, number: int) -> None:
     for field, value in values.items():
         state(log, field, field, text(value), number)
     log.run.series.closed = True
 
 
-def on_summary(log, values, raw, number):
+def on_summary(log: Any, values: Values, raw: bytes, number: int) -> None:
     key, value = text(values['key']), text(values['value'])
     if key == 'Network' and 'e2e_seconds' in log.run.fields:
         log.begin()
@@ -172,7 +169,7 @@ def on_summary(log, values, raw, number):
         log.run.fields.update(measured=value == 'OK', ended=value == 'OK')
 
 
-def state(log, key: str, field: str, value: str, number: int) -> None:
+def state(log: Any, key: str, field: str, value: str, number: int) -> None:
     """Takes a value of a summary. Scripts of other code bases write a summary of a crashed training too: it holds
     blanks, nan, a rate of 0 or a loss of 65536, which are reported as failures and not taken for numbers.
     """
@@ -199,7 +196,7 @@ def state(log, key: str, field: str, value: str, number: int) -> None:
 # ---- events of our metrics.jsonl
 
 
-def on_event(log, values, raw, number):
+def on_event(log: Any, values: Values, raw: bytes, number: int) -> None:
     event = json.loads(text(raw))
     handler = EVENTS.get(event['event'])
     if handler is not None:
@@ -207,13 +204,13 @@ def on_event(log, values, raw, number):
     log.run.tick(real(event.get('time')))
 
 
-def event_run(log, event, number):
+def event_run(log: Any, event: Dict[str, Any], number: int) -> None:
     arguments = event.get('args') or {}
     said = dict(said_by_run(event), planned_epochs=real(arguments.get('epochs')))
     log.run.announce('resume' if arguments.get('resume') else 'begin', said, event.get('time'))
 
 
-def event_eval(log, event, number):
+def event_eval(log: Any, event: Dict[str, Any], number: int) -> None:
     acc1, acc5, best = (percent(event.get(name)) for name in ('acc1', 'acc5', 'best_acc1'))
     if acc1 is not None:
         log.settle(b'')
@@ -224,12 +221,12 @@ def event_eval(log, event, number):
         log.run.evaluations.best_claim = (best, real(event.get('best_epoch')))
 
 
-def event_throughput(log, event, number):
+def event_throughput(log: Any, event: Dict[str, Any], number: int) -> None:
     log.run.fields.update(measured_by_us(event), measured=True, measured_steps=real(event.get('steps')))
     log.run.series.closed = True
 
 
-def event_end(log, event, number):
+def event_end(log: Any, event: Dict[str, Any], number: int) -> None:
     ok = bool(event.get('complete'))
     log.run.fields.update(status='OK' if ok else None, ended=ok, checkpoint=event.get('checkpoint'))
     log.run.series.closed = True
@@ -251,18 +248,18 @@ def measured_by_us(said: Dict[str, Any]) -> Dict[str, Any]:
 # ---- one line for a whole epoch
 
 
-def on_epoch(log, values, raw, number):
+def on_epoch(log: Any, values: Values, raw: bytes, number: int) -> None:
     """An object of log.txt, as DeiT's family writes it: means over the epoch, accuracies of the weights that are named."""
     said = json.loads(text(raw))
     epoch_record(log, said, ('test_acc1', 'test_acc5', 'test_loss'), number, MODEL)
     epoch_record(log, said, ('test_acc1_ema', 'test_acc5_ema', 'test_loss_ema'), number, EMA)
 
 
-def on_header(log, values, raw, number):
+def on_header(log: Any, values: Values, raw: bytes, number: int) -> None:
     log.csv_columns = text(raw).split(',')
 
 
-def on_row(log, values, raw, number):
+def on_row(log: Any, values: Values, raw: bytes, number: int) -> None:
     """A row of timm's summary.csv."""
     cells = text(raw).split(',')
     if log.csv_columns and len(cells) == len(log.csv_columns):
@@ -271,7 +268,7 @@ def on_row(log, values, raw, number):
         epoch_record(log, said, (f'eval_{top}1', f'eval_{top}5', 'eval_loss'), number, log.csv_owner)
 
 
-def epoch_record(log, said: Dict[str, Any], names: tuple, number: int, owner: str) -> None:
+def epoch_record(log: Any, said: Dict[str, Any], names: tuple, number: int, owner: str) -> None:
     """names: of acc1, acc5 and the loss of the evaluation."""
     epoch, loss = int(said['epoch']), said.get('train_loss')
     if not 0 <= epoch < MAX_EPOCH:
@@ -292,7 +289,7 @@ HANDLERS = {
 # ---- a result.json
 
 
-def take_result(log, result: Dict[str, Any]) -> None:
+def take_result(log: Any, result: Dict[str, Any]) -> None:
     """The object of a result.json."""
     log.run.tags.add('result')
     log.run.fields.update(said_by_run(result), **measured_by_us(result), measured=True)
@@ -301,7 +298,7 @@ def take_result(log, result: Dict[str, Any]) -> None:
     take_verdict(log, result)
 
 
-def take_verdict(log, result: Any) -> None:
+def take_verdict(log: Any, result: Any) -> None:
     """What launch.sh found out about the training when it had ended."""
     if isinstance(result, dict) and result.get('status') in ('OK', 'FAILED'):
         fields, reason = log.run.fields, result.get('reason')

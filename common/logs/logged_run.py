@@ -109,9 +109,9 @@ class LoggedRun:
 
         self._add_losses(list(map(float, columns['loss'])), place)
         self.records += len(keys)
-        for name, field in (('memory', 'peak_memory_mb'), ('epochs', 'planned_epochs')):
-            if columns.get(name) and columns[name][-1] is not None:
-                self.fields[field] = int(columns[name][-1])
+        for name in ('peak_memory_mb', 'planned_epochs'):
+            if columns.get(name, [None])[-1] is not None:
+                self.fields[name] = int(columns[name][-1])
         for name in ('fps', 'images'):
             at = [i for i, rate in enumerate(columns.get(name, ())) if rate is not None]
             self._add_rates(form, [float(columns[name][i]) for i in at], lambda i, at=at: place(at[i]))

@@ -79,29 +79,24 @@ class Reader:
         """
         block = plain(block)
         form = self._form_of(block) if whole else None
-        pieces = form.regex.split(block) if form else [block]  # what is between training lines, and their groups
-        others = pieces[:: form.regex.groups + 1] if form else pieces
+        others, *columns = divided(form, block) if form else [[block]]
         low, begun = 0, number
-
-        def flush(high: int, at: int) -> int:
-            if high > low:
-                self._hand_over(
-                    form, [pieces[i :: form.regex.groups + 1][low:high] for i in range(1, form.regex.groups + 1)], at
-                )
-            return high
-
         for high in [i for i, other in enumerate(others) if other]:
             lines, candidates = others[high].split(b'\n'), candidates_of(others[high])
             says_nothing = whole and not (candidates or self.arguments or self.log.csv_columns)
             for at, raw in () if says_nothing else enumerate(lines[:-1] if whole else lines, number + high):
-                known = self._known(raw, at, whole, candidates)
+                known, found, line = self._known(raw, at, whole, candidates)
                 if known is not None:
-                    low = flush(high, at)
-                    self._take(*known, number=at)
+                    self._hand_over(form, [column[low:high] for column in columns], at)
+                    low = high
+                    if known.kind == 'train':
+                        self._hand_over(known, [[value] for value in found.groups()], at)
+                    else:
+                        self.log.handle(known, found.groupdict(), line, at)
             number += len(lines) - 1
-        end = len(others) - 1
-        flush(end, number + end)
-        return number + end - begun
+        number += len(others) - 1
+        self._hand_over(form, [column[low:] for column in columns], number)
+        return number - begun
 
     def _form_of(self, block: bytes) -> Optional[Form]:
         """The form of training lines that the block has; the last one is tried first."""
@@ -111,10 +106,8 @@ class Reader:
                 return form
         return None
 
-    def _known(self, raw: bytes, number: int, whole: bool, candidates: Any) -> Optional[Tuple[Form, Any, bytes]]:
-        """Any line but those that the block's form has found -> its form, the match, the line itself; None where it says
-        nothing. A damaged line is reported.
-        """
+    def _known(self, raw: bytes, number: int, whole: bool, candidates: Any) -> Tuple[Optional[Form], Any, bytes]:
+        """Any line but those that the block's form has found -> its form or None, the match, the line itself. A damaged line is reported."""
         before = BEFORE.match(raw)
         bare = (raw[before.end() :] if before else raw).rstrip()
         if self.arguments:
@@ -126,7 +119,7 @@ class Reader:
             form = CSV_ROW if found else None
         if form is not None and form.kind == 'arguments' and whole and not bare.endswith(b')'):
             self.arguments = [bare]
-            return None
+            return None, None, raw
         if form is not None and (whole or form.name in SURE):
             return form, found, bare if bare[:1] in b'{0123456789' else raw
         for form in TRAIN_FORMS if whole and near else ():
@@ -135,7 +128,7 @@ class Reader:
                 return form, found, raw
         if (bare and not whole) or (near and DAMAGED.search(bare)):
             self.log.problem(number, IS_DAMAGED if whole else NO_END)
-        return None
+        return None, None, raw
 
     def _gather(self, bare: bytes) -> bytes:
         """A line while a Namespace( is open -> all of its lines as one where this one closes it, else the line itself."""
@@ -147,14 +140,10 @@ class Reader:
             self.arguments = []
         return gathered
 
-    def _take(self, form: Form, found: Any, raw: bytes, number: int) -> None:
-        if form.kind == 'train':
-            self._hand_over(form, [[value] for value in found.groups()], number)
-        else:
-            self.log.handle(form, found.groupdict(), raw, number)
-
-    def _hand_over(self, form: Form, columns: List[list], number: int) -> None:
+    def _hand_over(self, form: Optional[Form], columns: List[list], number: int) -> None:
         """Gives training lines to the log, all but those of a step beyond their epoch. number: of a line near them."""
+        if not (columns and columns[0]):
+            return
         named, keys = prepare(form, columns)
         sound = [i for i, key in enumerate(keys) if key % EPOCH <= named['total'][i]]
         if len(sound) < len(keys):
@@ -164,6 +153,12 @@ class Reader:
             named, keys = {name: [column[i] for i in sound] for name, column in named.items()}, [keys[i] for i in sound]
         if keys:
             self.log.train(form, named, keys, number)
+
+
+def divided(form: Form, block: bytes) -> List[list]:
+    """-> what is before, between and after the training lines of a form, and the values of each of its groups."""
+    pieces, width = form.regex.split(block), form.regex.groups + 1
+    return [pieces[i::width] for i in range(width)]
 
 
 def plain(block: bytes) -> bytes:

@@ -127,19 +127,14 @@ def options() -> argparse.ArgumentParser:
     def command(name: str, help: str, path: str, count: Optional[str] = None, forms: Tuple[str, ...] = ('markdown',)):
         sub = commands.add_parser(name, help=help, description=help)
         sub.add_argument(path, nargs=count, help='a log or a training folder; LOG#2 is the second training in it')
-        sub.add_argument(
-            '--batch', type=positive_int, help='images of all ranks per step, where the log does not state it'
-        )
+        sub.add_argument('--batch', type=positive_int, help='images of all ranks per step, if the log does not say')
         form = sub.add_mutually_exclusive_group()
         for name in forms:
             form.add_argument(f'--{name}', dest='form', action='store_const', const=name, help=f'as {name}')
         return sub
 
-    sub = command(
-        'summary', 'what one log says; exit 3 when its format is not known', 'path', None, ('json', 'markdown', 'csv')
-    )
-    reached = 'percent: print the seconds until an evaluation reached it'
-    sub.add_argument('--target-acc', type=float, metavar='P', help=reached)
+    sub = command('summary', 'what one log says', 'path', None, ('json', 'markdown', 'csv'))
+    sub.add_argument('--target-acc', type=float, metavar='P', help='percent: print the seconds until they were reached')
     sub = command('compare', 'the other logs against the first; exit 1 when one is worse', 'paths', '+')
     least = f'the least share of A that the others must reach (default: {compare.FAIL_UNDER})'
     sub.add_argument('--fail-under', metavar='KEY=RATIO,...', help=least)
@@ -149,7 +144,7 @@ def options() -> argparse.ArgumentParser:
     required = 'fps, acc, loss or a key of summary --json (default: fps,acc)'
     sub.add_argument('--require', default='fps,acc', metavar='KEY,...', help=required)
     sub.add_argument(
-        '--min', nargs='+', metavar='KEY=NUMBER', help='the least that a number must be, as acc1=75.9 fps=2000'
+        '--min', nargs='+', metavar='KEY=NUMBER', help='the least that numbers must be: acc1=75.9 fps=2000'
     )
     sub.add_argument('--target-acc', type=float, metavar='P', help='percent that the best accuracy must have reached')
     sub.add_argument('--finished', action='store_true', help='all epochs must have been done')

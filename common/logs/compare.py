@@ -6,25 +6,14 @@ from argparse import Namespace
 from typing import Any, Dict, List, NamedTuple, Optional
 from xml.etree import ElementTree
 
+from common.logs import report
 from common.logs.numbers import NOT_KNOWN
-from common.logs.report import (
-    FORMAT_NOT_KNOWN,
-    TOO_GOOD,
-    Mistake,
-    Read,
-    Summary,
-    brief,
-    markdown,
-    short_name,
-    value_of,
-)
+from common.logs.report import Mistake, Read, Summary, brief, markdown, said, short_name, value_of
 from common.messages import MISSING, show
 
 FAIL_UNDER, MIN = 'fps=0.95,acc=0.99', 'acc1=75.9'
 LOWER_IS_BETTER = ('loss', 'step_ms', 'data_wait', 'seconds', 'memory')  # parts of names
-COMPARED = (
-    'fps best_acc1 last_acc1 ema_acc1 final_loss step_ms_p50 step_ms_p95 data_wait peak_memory_mb seconds'.split()
-)
+COMPARED = 'fps best_acc1 last_acc1 ema_acc1 final_loss step_ms_p50 step_ms_p95 data_wait peak_memory_mb seconds'
 
 
 def finish(wrong: List[str]) -> int:
@@ -71,22 +60,16 @@ def check(args: Namespace, read: Read) -> int:
             if case.wrong is None:
                 print(f'{case.name} {case.value}')
     failed = finish([case.wrong for case in cases if case.wrong is not None])
-    return FORMAT_NOT_KNOWN if found['reason'] == NOT_KNOWN else failed
+    return report.FORMAT_NOT_KNOWN if found['reason'] == NOT_KNOWN else failed
 
 
 def checked(args: Namespace, found: Summary) -> List[Case]:
     """The log itself, and what the options ask for."""
-    said = (
-        found['reason']
-        if found['reason'] == NOT_KNOWN
-        else f'FAILED: {found["reason"]}'
-        if found['status'] == 'FAILED'
-        else None
-    )
     wanted = [(name.strip(), None, '--require') for name in args.require.split(',')]
     wanted += [(name, least, '--min') for part in args.min or () for name, least in pairs(part, '--min', MIN).items()]
     wanted += [('best_acc1', args.target_acc, '--target-acc')] if args.target_acc is not None else []
-    cases = [Case('status', found['status'] or '', said)]
+    bad = found['status'] == 'FAILED' or found['reason'] == NOT_KNOWN
+    cases = [Case('status', show(found['status']), said(found) if bad else None)]
     for name, least, option in wanted:
         value, wrong = value_of(found, name, option), None
         if value is None:
@@ -97,7 +80,7 @@ def checked(args: Namespace, found: Summary) -> List[Case]:
         source = f' ({found["fps_source"]})' if name == 'fps' else ''
         cases.append(Case(name if least is None else f'{name} >= {least:g}', brief(value) + source, wrong))
     if args.finished:
-        not_so = found['reason'] or 'the log does not say that all epochs were done'
+        not_so = said(found) or 'the log does not say that all epochs were done'
         cases.append(Case('finished', show(found['finished']), None if found['finished'] else not_so))
     return cases
 
@@ -112,10 +95,8 @@ def in_percent(value: float, option: str) -> float:
 
 def write_junit(path: str, log: str, cases: List[Case]) -> None:
     """A report that GitLab, Jenkins and others show: a test for each thing that was checked. OSError."""
-    wrong = [case for case in cases if case.wrong is not None]
-    suite = ElementTree.Element(
-        'testsuite', name=clean(log), tests=str(len(cases)), failures=str(len(wrong)), errors='0'
-    )
+    counts = dict(tests=str(len(cases)), failures=str(sum(case.wrong is not None for case in cases)), errors='0')
+    suite = ElementTree.Element('testsuite', counts, name=clean(log))
     for case in cases:
         test = ElementTree.SubElement(suite, 'testcase', classname=clean(short_name(log)), name=clean(case.name))
         if case.wrong is not None:
@@ -150,7 +131,7 @@ def compare(args: Namespace, read: Read) -> int:
 
 def print_comparison(names: List[str], paths: List[str], logs: List[Summary], form: Optional[str]) -> None:
     rows = []
-    for key in COMPARED:
+    for key in COMPARED.split():
         values = [log.get(key) for log in logs]
         if any(value is not None for value in values):
             having = [name for name, value in zip(names, values) if value is not None]
@@ -179,16 +160,14 @@ def print_scaling(a: Summary, b: Summary, name: str, times: float) -> None:
     if not times:
         if not (a['ranks'] and b['ranks']):
             raise Mistake(
-                '--scaling: the logs do not state their ranks; '
-                f'give how many times the devices {name} has, such as --scaling 8'
+                '--scaling: the logs do not state their ranks; give how often A has them, such as --scaling 8'
             )
         times = b['ranks'] / a['ranks']
     efficiency = b['fps'] / a['fps'] / times if a['fps'] and b['fps'] and times > 0 else None
     shown = MISSING if efficiency is None else f'{100 * efficiency:.1f} %'
     print(f'scaling efficiency of {name} on {times:g} times the devices: {shown}')
-    if efficiency is not None and efficiency > TOO_GOOD:
-        limit = f'{100 * TOO_GOOD:.0f} %'
-        print(f'Warning: above {limit}, a sign of a wrong measurement; look at what the two FPS count.')
+    if efficiency is not None and efficiency > report.TOO_GOOD:
+        print(f'Warning: above {100 * report.TOO_GOOD:.0f} %, a sign of a wrong measurement.')
 
 
 def worse(key: str, least: float, a: Summary, b: Summary, name: str, explicit: bool) -> List[str]:
@@ -197,18 +176,11 @@ def worse(key: str, least: float, a: Summary, b: Summary, name: str, explicit: b
     A number that only A has is lost in b, which is worse. One that A has not matters only where the user asked for it.
     """
     one, two = value_of(a, key, '--fail-under'), value_of(b, key, '--fail-under')
-    if two is None:
-        return [f'{key} is missing in {name}'] if one is not None or explicit else []
-    if one is None:
-        return [f'{key} is missing in A'] if explicit else []
-    found = goodness(key, one, two)
+    if one is None or two is None:
+        matters = explicit or one is not None
+        return [f'{key} is missing in {name if two is None else "A"}'] if matters else []
+    good, base = (one, two) if any(word in key for word in LOWER_IS_BETTER) else (two, one)
+    found = good / base if base else math.inf if good else 1.0
     if found >= least:
         return []
     return [f'{key} is worse in {name}: {brief(two)} against {brief(one)}, {found:.3f} of it, less than {least:g}']
-
-
-def goodness(key: str, a: float, b: float) -> float:
-    """How good b is beside a: 1 the same, below 1 worse; infinite where a is 0."""
-    if any(word in key for word in LOWER_IS_BETTER):
-        a, b = b, a
-    return b / a if a else math.inf if b else 1.0

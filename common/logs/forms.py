@@ -162,6 +162,12 @@ OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
     ('own run', 'begin', b' M param', regex_of(messages.RUN_LINE)),
     ('own sizes', 'facts', b' training images', regex_of(messages.SIZES_LINE)),
     ('arguments', 'arguments', b'Namespace(', rb'Namespace\((?P<arguments>.*)$'),
+    (
+        'argument',
+        'argument',
+        b'=',
+        rb"^(?P<key>batch_size|world_size|epochs|model|arch)='?(?P<value>[^',)]{1,200})'?[,)]$",
+    ),
     ('timm ranks', 'begin', b'Training ', rb'Training in distributed mode.{1,99}, total (?P<ranks><i>)\b'),
     ('timm ranks', 'begin', b'Training ', rb'Training with a single process on (?P<ranks>1)\b'),
     ('timm epochs', 'facts', b' epochs', rb'Scheduled epochs: (?P<planned_epochs><i>)'),

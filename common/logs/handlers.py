@@ -16,12 +16,9 @@ from common.logs.values import first, percent, positive, real, text
 from common.messages import MISSING
 
 Values = Dict[str, bytes]  # None for a group that the line has not
-ARGUMENTS = {  # of an argparse.Namespace; whose images batch_size is, and what world_size counts, the format says
-    'batch_size': re.compile(rb'\bbatch_size=(\d+)[,)]'),
-    'world_size': re.compile(rb'\bworld_size=(-?\d+)[,)]'),
-    'planned_epochs': re.compile(rb'\bepochs=(\d+)[,)]'),
-    'model': re.compile(rb"\b(?:model|arch)='([^']{1,200})'"),
-}
+# Of an argparse.Namespace; whose images batch_size is, and what world_size counts, the format says
+ARGUMENTS = dict(batch_size='batch_size', world_size='world_size', epochs='planned_epochs', model='model', arch='model')
+ARGUMENT = re.compile(rb"\b(batch_size|world_size|epochs|model|arch)='?([^',)]{1,200})'?[,)]")
 GIVEN = 'ranks batch_size global_batch world_size planned_epochs'.split()
 SAID_BY_RUN = 'network case model ranks batch_size device device_kind precision'.split()
 MEASURED = 'fps fps_run step_ms step_ms_p50 step_ms_p95 data_wait peak_memory_mb fps_reason'.split()
@@ -29,7 +26,6 @@ RESULTS = 'epochs last_acc1 last_acc5 last_epoch best_acc1 best_epoch ema_acc1 e
 TEXTS = 'network case_name model device status reason fps_reason'.split()  # of a summary; the others are numbers
 COUNTS = ('ranks', 'batch_size', 'best_epoch')
 NUMBER = re.compile(r'(\d*\.?\d+)(?:/s|%| \(\S+\))?$')  # of a summary: 376.64/s, 81.23%, 2.638 (2.98), .25
-NO_NUMBER = re.compile(r'(-?nan|-?inf)?$')
 MAX_EPOCH = 10**5  # no training has so many
 IGNORED_WITHIN = 30  # lines within which an exception that Python ignores prints what it was
 
@@ -52,8 +48,14 @@ def on_facts(log: Any, values: Values, raw: bytes, number: int) -> None:
 
 
 def on_arguments(log: Any, values: Values, raw: bytes, number: int) -> None:
-    found = {name: regex.search(values['arguments']) for name, regex in ARGUMENTS.items()}
-    log.run.announce('begin', facts({name: match.group(1) for name, match in found.items() if match}))
+    """A Namespace(...), or the first of its lines."""
+    said = dict(ARGUMENT.findall(values['arguments']))
+    log.run.announce('begin', facts({ARGUMENTS[text(key)]: value for key, value in said.items()}))
+
+
+def on_argument(log: Any, values: Values, raw: bytes, number: int) -> None:
+    """One of the further lines of a Namespace(...)."""
+    log.run.current_fields().update(facts({ARGUMENTS[text(values['key'])]: values['value']}))
 
 
 def on_resume(log: Any, values: Values, raw: bytes, number: int) -> None:
@@ -179,18 +181,18 @@ def state(log: Any, key: str, field: str, value: str, number: int) -> None:
         return
     given = NUMBER.match(value)
     found = float(given.group(1)) if given else None
-    if found is None and value != MISSING and not NO_NUMBER.match(value):
+    if found is None and value not in (MISSING, '', 'nan', '-nan', 'inf', '-inf'):
         raise ValueError(value)
     if found is not None and 'acc1' in field:
         percent(found)
-    nothing = found == 0 and (field == 'fps' or ('acc' in field and value in ('0', '0%')))
-    nothing = nothing or (found == 65536 and 'loss' in field)
-    if value != MISSING and (found is None or nothing):
+    nothing = found is None or (found == 65536 and 'loss' in field)
+    nothing = nothing or (found == 0 and (field == 'fps' or ('acc' in field and value in ('0', '0%'))))
+    if nothing and value != MISSING:
         problem = f'{key} is {value or "blank"}'
         log.problem(number, f'{problem}, no number')
         if field in ('fps', 'min_loss') and not fields.get('status'):
             log.run.end('FAILED', problem)
-    fields[field] = None if found is None or nothing else int(found) if field in COUNTS else found
+    fields[field] = None if nothing else int(found) if field in COUNTS else found
 
 
 # ---- events of our metrics.jsonl

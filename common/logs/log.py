@@ -68,9 +68,7 @@ class Log:
         """
         at = run - 1 - self.begun if run > 0 else run
         if not -len(self.runs) <= at < 0:
-            raise IndexError(
-                f'{self.path}: there is no run {run}; there are {self.begun}, the last {len(self.runs)} are kept'
-            )
+            raise IndexError(f'{self.path}: there is no run {run}; there are {self.begun}, {len(self.runs)} are kept')
         found = dict(numbers.summary(self.runs[at], self.batch, target_acc), path=self.path, runs=self.begun)
         found['problems'] = self.problems + [f'{self.path}: {text}' for text in found['problems']]
         return found
@@ -132,9 +130,8 @@ class Log:
         chosen: List[int] = []
 
         def take() -> None:
-            self._take(
-                form, {name: [column[i] for i in chosen] for name, column in columns.items()}, [keys[i] for i in chosen]
-            )
+            picked = {name: [column[i] for i in chosen] for name, column in columns.items()}
+            self._take(form, picked, [keys[i] for i in chosen])
             chosen.clear()
 
         for i, key in enumerate(keys):

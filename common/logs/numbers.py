@@ -193,9 +193,9 @@ def finished(run: LoggedRun) -> Optional[bool]:
         return True
     if not planned or run.epoch is None:
         return True if ok else None
-    last = (
-        planned - 1 + (run.timing.first if 'swin train' in run.tags else 0)
-    )  # Swin's kin number epochs as they do steps
+    last = planned - 1
+    if 'swin train' in run.tags:  # Swin's kin number epochs from where they number steps
+        last += run.timing.first
     return run.epoch >= last and (ok or any(new.epoch == run.epoch for new in run.evaluations.last.values()))
 
 

@@ -17,8 +17,6 @@ from common.logs.series import EPOCH
 
 BLOCK = 1 << 18  # bytes read at a time
 LONGEST = 1 << 22  # bytes; a longer line is no line of a log
-MOST_ARGUMENTS = 1000  # lines of a Namespace( that stands on several
-ARGUMENT = re.compile(rb'\w+=.*[,)]$')  # a line of it
 ANSI = re.compile(rb'\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\))')  # colours and titles of a terminal
 WRAPPED = re.compile(rb'(?m)^\{[^\n]{0,200}?"(?:log|message|msg)": ?"')  # a JSON object of Docker around a line
 # What Kubernetes, srun, torchrun, mpirun or PyTorch write before a line, and the time of code bases that print it
@@ -51,7 +49,6 @@ class Reader:
     def __init__(self, log: Any):
         self.log = log
         self.form: Optional[Form] = None  # of the last training lines
-        self.arguments: List[bytes] = []  # lines of a Namespace( that is not yet closed
 
     def read(self, stream: BinaryIO, head: bytes = b'') -> None:
         rest, number, data = head, 1, b' '
@@ -83,7 +80,7 @@ class Reader:
         low, begun = 0, number
         for high in [i for i, other in enumerate(others) if other]:
             lines, candidates = others[high].split(b'\n'), candidates_of(others[high])
-            says_nothing = whole and not (candidates or self.arguments or self.log.csv_columns)
+            says_nothing = whole and not (candidates or self.log.csv_columns)
             for at, raw in () if says_nothing else enumerate(lines[:-1] if whole else lines, number + high):
                 known, found, line = self._known(raw, at, whole, candidates)
                 if known is not None:
@@ -110,16 +107,10 @@ class Reader:
         """Any line but those that the block's form has found -> its form or None, the match, the line itself. A damaged line is reported."""
         before = BEFORE.match(raw)
         bare = (raw[before.end() :] if before else raw).rstrip()
-        if self.arguments:
-            bare = self._gather(bare)
-            candidates = candidates_of(bare)
         form, found, near = match(bare, candidates)
         if self.log.csv_columns and form is None:
             found = CSV_ROW.regex.match(bare)
             form = CSV_ROW if found else None
-        if form is not None and form.kind == 'arguments' and whole and not bare.endswith(b')'):
-            self.arguments = [bare]
-            return None, None, raw
         if form is not None and (whole or form.name in SURE):
             return form, found, bare if bare[:1] in b'{0123456789' else raw
         for form in TRAIN_FORMS if whole and near else ():
@@ -130,16 +121,6 @@ class Reader:
             self.log.problem(number, IS_DAMAGED if whole else NO_END)
         return None, None, raw
 
-    def _gather(self, bare: bytes) -> bytes:
-        """A line while a Namespace( is open -> all of its lines as one where this one closes it, else the line itself."""
-        is_one = ARGUMENT.match(bare)
-        self.arguments.append(bare if is_one else b'')
-        closed = is_one and bare.endswith(b')')
-        gathered = b' '.join(self.arguments) if closed else bare
-        if closed or len(self.arguments) > MOST_ARGUMENTS:
-            self.arguments = []
-        return gathered
-
     def _hand_over(self, form: Optional[Form], columns: List[list], number: int) -> None:
         """Gives training lines to the log, all but those of a step beyond their epoch. number: of a line near them."""
         if not (columns and columns[0]):
@@ -148,7 +129,7 @@ class Reader:
         sound = [i for i, key in enumerate(keys) if key % EPOCH <= named['total'][i]]
         if len(sound) < len(keys):
             self.log.problem(
-                number, f'{len(keys) - len(sound)} of the training lines up to here have impossible steps; left out'
+                number, f'{len(keys) - len(sound)} training lines up to here have impossible steps; left out'
             )
             named, keys = {name: [column[i] for i in sound] for name, column in named.items()}, [keys[i] for i in sound]
         if keys:

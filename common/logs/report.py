@@ -53,6 +53,11 @@ def markdown(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
+def said(found: Summary) -> Optional[str]:
+    """How the training ended if not well, or that the format is not known; None where there is nothing to say."""
+    return f'{found["status"]}: {found["reason"]}' if found['status'] and found['reason'] else found['reason']
+
+
 def short_name(path: str) -> str:
     return os.path.basename(path.rstrip('/'))
 
@@ -83,7 +88,7 @@ def summary(args: Namespace, read: Read) -> int:
 
 def print_text(found: Summary, flat: Summary) -> None:
     if found['reason']:
-        print(f'{found["status"]}: {found["reason"]}' if found['status'] else found['reason'])
+        print(said(found))
     if found['runs'] > 1:
         print(f'{found["runs"]} runs in this log; PATH#1 is the first, PATH#-1 or PATH the last:')
     for key, value in flat.items():
@@ -111,23 +116,16 @@ def table(args: Namespace, read: Read) -> int:
     single = {found['network']: found for _, found in rows if found['ranks'] == 1 and found['fps'] and found['network']}
     lines: List[List[Any]] = []
     for path, found in rows:
-        name = short_name(path)
-        if found['ranks']:
-            name = f'{found["ranks"]}p-{(found["device_kind"] or "device").upper()}'
+        name = f'{found["ranks"]}p-{(found["device_kind"] or "device").upper()}' if found['ranks'] else short_name(path)
         scaling = scaling_of(found, single.get(found['network']))
         if scaling is not None and scaling > TOO_GOOD:
             warning = f'{name} scales above {100 * TOO_GOOD:.0f} %, a sign of a wrong measurement.'
             print(f'Warning: {warning}', file=sys.stderr)
-        bad = found['status'] or 'format not known' if found['status'] != 'OK' and found['reason'] else None
-        fps = show(found['fps'], 2)
-        cells = [name, show(None if bad == 'FAILED' else found['best_acc1'], 3)]
-        cells += [fps if bad in (None, 'UNFINISHED') else bad, found['fps_source']]
-        cells += [
-            None if scaling is None else f'{100 * scaling:.1f} %',
-            found['epochs'],
-            found['precision'],
-            found['torch'],
-        ]
+        failed, unknown = found['status'] == 'FAILED', found['format'] is None
+        fps = 'FAILED' if failed else 'format not known' if unknown else show(found['fps'], 2)
+        cells = [name, show(None if failed else found['best_acc1'], 3), fps, found['fps_source']]
+        cells.append(None if scaling is None else f'{100 * scaling:.1f} %')
+        cells += [found[key] for key in ('epochs', 'precision', 'torch')]
         lines.append(['-' if value in (None, MISSING) else value for value in cells])
     print(markdown(('name', 'Acc@1', 'FPS', 'FPS is', 'scaling', 'epochs', 'AMP', 'PyTorch'), lines))
     return 0

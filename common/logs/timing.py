@@ -73,17 +73,12 @@ class Timing:
     def __init__(self, first: int, images: Images):
         self.first, self.images = first, images
         self.counted, self.all, self.done = Total(), Total(), 0  # done: steps, also those that no window covers
-        self.times: Optional[collections.Counter] = (
-            collections.Counter()
-        )  # of steps as printed; None: some have no line
+        self.times: Any = collections.Counter()  # of steps as printed; None: some have no line
         self.has_waits = True  # the lines say how long the steps waited for data
         self.epoch = self.warm_epoch = None  # the epoch of the last lines; the one that holds the warm-up
         self.start = None  # total at the end of the epoch's warm-up
         self.last, self.count = Total(), 0  # total at the epoch's last line, and the steps done there
-        self.window = (
-            0,
-            Total(),
-        )  # the last line of the epoch whose window followed that of the line before: steps, total
+        self.window = (0, Total())  # the same at its last line whose window follows that of the line before
 
     def restart(self) -> None:
         """A process began: it has a warm-up of its own."""

@@ -2,12 +2,10 @@
 
 import calendar
 import re
-import time
 from typing import Any, Optional
 
-STAMP = re.compile(
-    rb'[^\d\n]{0,9}(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)'
-)  # what a logger or a container writes before a line
+# What a logger or a container writes before a line
+STAMP = re.compile(rb'[^\d\n]{0,9}([12]\d{3})-(0[1-9]|1[0-2])-(\d\d)[ T](\d\d):(\d\d):(\d\d)')
 
 
 def text(raw: bytes) -> str:
@@ -48,12 +46,7 @@ def stamp(raw: bytes) -> Optional[float]:
     zone does not matter.
     """
     found = STAMP.match(raw)
-    if not found:
-        return None
-    try:
-        return calendar.timegm(time.strptime((found.group(1) + found.group(2)).decode(), '%Y-%m-%d%H:%M:%S'))
-    except ValueError:
-        return None
+    return calendar.timegm(tuple(map(int, found.groups()))) if found else None
 
 
 def first(*values: Any) -> Any:

@@ -12,7 +12,7 @@ from common.logs.evaluations import EMA, MODEL, Evaluation
 from common.logs.forms import EPOCH_RECORD, SUMMARY_KEYS
 from common.logs.series import EPOCH
 from common.logs.timing import Images
-from common.logs.values import first, percent, positive, real, text
+from common.logs.values import count, first, percent, positive, real, text, words
 from common.messages import MISSING
 
 Values = Dict[str, bytes]  # None for a group that the line has not
@@ -20,8 +20,9 @@ Values = Dict[str, bytes]  # None for a group that the line has not
 ARGUMENTS = dict(batch_size='batch_size', world_size='world_size', epochs='planned_epochs', model='model', arch='model')
 ARGUMENT = re.compile(rb"\b(batch_size|world_size|epochs|model|arch)='?([^',)]{1,200})'?[,)]")
 GIVEN = 'ranks batch_size global_batch world_size planned_epochs'.split()
-SAID_BY_RUN = 'network case model ranks batch_size device device_kind precision'.split()
-MEASURED = 'fps fps_run step_ms step_ms_p50 step_ms_p95 data_wait peak_memory_mb fps_reason'.split()
+SAID_BY_RUN = 'network case model device device_kind precision case_name checkpoint'.split()
+COUNTED_BY_RUN = ('ranks', 'batch_size')
+MEASURED = 'fps fps_run step_ms step_ms_p50 step_ms_p95 data_wait peak_memory_mb'.split()
 RESULTS = 'epochs last_acc1 last_acc5 last_epoch best_acc1 best_epoch ema_acc1 eval_loss final_loss min_loss'.split()
 TEXTS = 'network case_name model device status reason fps_reason'.split()  # of a summary; the others are numbers
 COUNTS = ('ranks', 'batch_size', 'best_epoch')
@@ -208,7 +209,7 @@ def on_event(log: Any, values: Values, raw: bytes, number: int) -> None:
 
 def event_run(log: Any, event: Dict[str, Any], number: int) -> None:
     arguments = event.get('args') or {}
-    said = dict(said_by_run(event), planned_epochs=real(arguments.get('epochs')))
+    said = dict(said_by_run(event), planned_epochs=count(arguments.get('epochs')))
     log.run.announce('resume' if arguments.get('resume') else 'begin', said, event.get('time'))
 
 
@@ -230,7 +231,7 @@ def event_throughput(log: Any, event: Dict[str, Any], number: int) -> None:
 
 def event_end(log: Any, event: Dict[str, Any], number: int) -> None:
     ok = bool(event.get('complete'))
-    log.run.fields.update(status='OK' if ok else None, ended=ok, checkpoint=event.get('checkpoint'))
+    log.run.fields.update(status='OK' if ok else None, ended=ok, checkpoint=words(event.get('checkpoint')))
     log.run.series.closed = True
 
 
@@ -239,12 +240,12 @@ EVENTS = {'run': event_run, 'eval': event_eval, 'throughput': event_throughput, 
 
 def said_by_run(said: Dict[str, Any]) -> Dict[str, Any]:
     versions = (said.get('environment') or {}).get('versions') or {}
-    return dict({name: said.get(name) for name in SAID_BY_RUN}, torch=versions.get('torch'))
+    found: Dict[str, Any] = {name: words(said.get(name)) for name in SAID_BY_RUN}
+    return dict(found, torch=words(versions.get('torch')), **{name: count(said.get(name)) for name in COUNTED_BY_RUN})
 
 
 def measured_by_us(said: Dict[str, Any]) -> Dict[str, Any]:
-    reason = said.get('fps_reason')
-    return {name: real(said.get(name)) if name != 'fps_reason' else reason for name in MEASURED}
+    return dict({name: real(said.get(name)) for name in MEASURED}, fps_reason=words(said.get('fps_reason')))
 
 
 # ---- one line for a whole epoch
@@ -296,13 +297,12 @@ def take_result(log: Any, result: Dict[str, Any]) -> None:
     log.run.tags.add('result')
     log.run.fields.update(said_by_run(result), **measured_by_us(result), measured=True)
     log.run.fields.update({name: real(result.get(name)) for name in RESULTS}, measured_steps=real(result.get('steps')))
-    log.run.fields.update({name: result.get(name) for name in ('case_name', 'checkpoint')})
     take_verdict(log, result)
 
 
 def take_verdict(log: Any, result: Any) -> None:
     """What launch.sh found out about the training when it had ended."""
     if isinstance(result, dict) and result.get('status') in ('OK', 'FAILED'):
-        fields, reason = log.run.fields, result.get('reason')
+        fields, reason = log.run.fields, words(result.get('reason'))
         fields.update(status=result['status'], reason=reason, ended=result['status'] == 'OK')
         fields['e2e_seconds'] = real(result.get('e2e_seconds'))

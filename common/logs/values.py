@@ -23,6 +23,16 @@ def real(value: Any) -> Optional[float]:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e18 else None
 
 
+def count(value: Any) -> Optional[int]:
+    """A value of JSON: the number itself if it can be how many of something there are, else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9 else None
+
+
+def words(value: Any) -> Optional[str]:
+    """A value of JSON: the text itself, else None."""
+    return value if isinstance(value, str) else None
+
+
 def percent(value: Any) -> Optional[float]:
     """An accuracy in percent; None stays None. ValueError where it cannot be one."""
     if value is None:

@@ -190,6 +190,31 @@ def test_nothing_is_raised(whole):
     checks(given(PIECES, st.randoms())(nothing_is_raised))()
 
 
+ODD_VALUES = (math.nan, math.inf, 'x', '', [math.nan], {'a': math.nan}, True, -5, 0, 2.5, 10**30, None)
+
+
+@pytest.mark.parametrize('odd', ODD_VALUES, ids=str)
+def test_odd_values_of_json(odd, tmp_path):
+    """Whatever a field holds: a summary that is JSON, and a table."""
+    events = [json.loads(line) for line in lines_of('metrics.jsonl')]
+    firsts = {event['event']: event for event in reversed(events)}
+    result = {
+        'status': 'OK',
+        'environment': {'versions': {}},
+        **firsts['run'],
+        **firsts['throughput'],
+        **firsts['eval'],
+    }
+    records = [json.loads(line) for line in lines_of('log.txt')]
+    for changed, others in [(result, [])] + [(event, events) for event in firsts.values()] + [(records[0], records)]:
+        for key in changed:
+            lines = [json.dumps({**changed, key: odd})] + [json.dumps(other) for other in others]
+            path = tmp_path / f'odd.{"json" if changed is result else "jsonl"}'
+            path.write_text('\n'.join([*lines, '']))
+            json.dumps(log_parser.parse(str(path)).summary(), allow_nan=False)
+            assert log_parser.main(['table', str(path)]) in (0, 1)
+
+
 @pytest.mark.parametrize(
     'text', ['{"status": "OK", "environment": [1]}', '{"status": 3, ', '{"a": 1}', '{"a":' * 9999, '']
 )

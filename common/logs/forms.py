@@ -93,7 +93,7 @@ TIMM_TRAIN = (
 METER_TRAIN = (
     rb'Epoch: \[(?P<epoch><e>)\] +\[ *(?P<step><i>)/(?P<steps><n>)\]  eta: <wait>  (?:lr: [^ \n]+  )?'
     rb'(?:img/s: (?P<images><f>)  )?<meters>loss: (?P<loss><nan>) \([^)\n]*\)  <meters>time: (?P<time><f>)  '
-    rb'(?:fps: ?(?P<fps><f>)  )?data: (?P<data><f>)(?:  max mem: (?P<peak_memory_mb><i>))?'
+    rb'(?:fps: ?(?P<fps><f>)  )?data: (?P<data>\d+\.\d{4})(?:  max mem: (?P<peak_memory_mb><i>))?'
 )
 IMAGENET_TRAIN = (
     rb'Epoch: \[(?P<epoch><e>)\]\[ *(?P<step><i>)/ *(?P<steps><n>)\](?:,? *lr:? *[^ \t\n]+)?<s>'
@@ -155,7 +155,7 @@ OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
     ('final', 'final', b'E2E ', rb'E2E Training Duration sec *: *(?P<e2e_seconds>.*)$'),
     ('summary', 'summary', b' =', f'^(?P<key>{"|".join(SUMMARY_KEYS)}) = ?(?P<value>.*)$'.encode()),
     # a line for a whole epoch: JSON of DeiT's family, CSV of timm
-    ('event', 'event', b'{"', rb'^\{"event".*\}$'),
+    ('event', 'event', b'{"', rb'^\{"event": (?!"train").*\}$'),
     ('log.txt', 'epoch', b'{"', rb'^\{"(?:train|test)_\w+": .*\}$'),
     ('summary.csv', 'header', b'epoch,', rb'^epoch,train_loss\b[\w,@/ .-]*$'),
     # what a training says of itself before it begins
@@ -202,7 +202,8 @@ for _form in TRAIN_FORMS:  # one that stands between those of another form, or i
     BY_NEED.setdefault(_form.need, [])
 # Forms whose last line of a file, when it has no end of line, is known to be whole by how it ends.
 SURE = {'own eval', 'star', 'timm star', 'timm test', 'vision test', 'label', 'max accuracy', 'best metric'}
-SURE |= {'own fps', 'spach fps', 'vit fps', 'van fps', 'event', 'log.txt', 'error'}
+SURE |= {'own fps', 'spach fps', 'vit fps', 'van fps', 'event', 'log.txt', 'error', 'training time'}
+UNSURE_END = re.compile(rb'  max mem: \d*$')  # of a training line; the rest of such lines is sure
 # A line with such a beginning that is of no form is reported as damaged.
 DAMAGED = re.compile(rb'Train: \d+ \[|Train: \[\d|Epoch: \[\d+\] *\[|\* Acc@1 \d|^\{"event')
 

@@ -519,6 +519,15 @@ def test_a_format_that_is_not_known(tmp_path, text):
     assert 'not known' in found['reason'] and 'timm' in found['reason'] and 'JSONDecode' not in json.dumps(found)
 
 
+def test_a_piece_without_an_end_of_line():
+    for name in ('timm.log', 'mlla.log', 'deit.log', 'imagenet.log', 'ours.log', 'metrics.jsonl'):
+        lines = lines_of(name)
+        train = [line for line in lines if b'Train: ' in line or b'Epoch: [' in line or b'"train"' in line]
+        found = parsed(train[3].rstrip())
+        assert found['format'] and found['final_loss'] and found['logged_steps'] == 1 and not found['problems'], name
+    check(of_lines(*STEPS) | parsed('\n'.join([*STEPS, ENDED]).encode()), {'status': 'OK', 'seconds': 600})
+
+
 def test_a_log_that_begins_with_a_brace(tmp_path):
     for first in ('{not JSON', '{"model": "m"}', '{'):
         (tmp_path / 'some.log').write_text('\n'.join([first, *STEPS, ENDED, '']))

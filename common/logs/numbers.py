@@ -110,12 +110,10 @@ def throughput(run: LoggedRun, found: Dict[str, Any], problems: List[str]) -> Di
 
 def claim(run: LoggedRun, world: Optional[int], problems: List[str]) -> Optional[float]:
     """The FPS that the log states, if it is that of all processes."""
-    if 'meter train:images' not in run.tags:
-        return run.claims_sum / run.claims if run.claims else run.last_claim
-    if world != 1:
+    if 'meter train:images' in run.tags and world != 1:
         problems.append("img/s is one process's, and not the training's; left out")
         return None
-    return run.claims_sum / run.claims if run.claims else None
+    return run.claims_sum / run.claims if run.claims else run.last_claim
 
 
 def step_times(timing: Any) -> Dict[str, Any]:

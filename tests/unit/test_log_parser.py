@@ -505,7 +505,7 @@ def test_a_run_that_was_cut_short():
 @pytest.mark.parametrize(
     'text',
     [
-        'epoch 1 step 3 loss 2.3\n',
+        'Model: resnet50\nDevice: cuda\nStatus: OK\nepoch 1 step 3 loss 2.3\n',
         '{"epoch": 1, "loss": 2}\n{"epoch": 2, "loss": 1}\n',
         '{"a": 1}\n',
         'epoch,loss\n1,2\n',

@@ -11,7 +11,7 @@ from typing import Iterable, NamedTuple, Optional, Set, Tuple
 
 from common import messages
 
-# The keys of a summary (Key = Value) and the field of which each states the value.
+# The keys of a summary (Key = Value) and the field of which each states the value; and those of a script's last lines.
 SUMMARY_KEYS = dict(
     pair.split('=')
     for pair in """
@@ -22,6 +22,8 @@ SUMMARY_KEYS = dict(
     MinLoss=min_loss E2ETrainingTime=e2e_seconds E2EEvalTime=e2e_seconds Status=status Reason=reason
     """.split()
 )
+SUMMARY_KEYS.update((label, SUMMARY_KEYS[key]) for label, key in messages.FINAL_LINES)
+SUMMARY_KEYS.update({'Final Performance image/sec': 'fps', 'FPS': 'fps'})
 
 
 class Form(NamedTuple):
@@ -93,7 +95,7 @@ TIMM_TRAIN = (
 METER_TRAIN = (
     rb'Epoch: \[(?P<epoch><e>)\] +\[ *(?P<step><i>)/(?P<steps><n>)\]  eta: <wait>  (?:lr: [^ \n]+  )?'
     rb'(?:img/s: (?P<images><f>)  )?<meters>loss: (?P<loss><nan>) \([^)\n]*\)  <meters>time: (?P<time><f>)  '
-    rb'(?:fps: ?(?P<fps><f>)  )?data: (?P<data><f>)(?:  max mem: (?P<peak_memory_mb><i>))?'
+    rb'(?:fps: ?(?P<fps><f>)  )?data: (?P<data>\d+\.\d{4})(?:  max mem: (?P<peak_memory_mb><i>))?'
 )
 IMAGENET_TRAIN = (
     rb'Epoch: \[(?P<epoch><e>)\]\[ *(?P<step><i>)/ *(?P<steps><n>)\](?:,? *lr:? *[^ \t\n]+)?<s>'
@@ -119,9 +121,8 @@ TRAIN_FORMS = (
     Form('event train', 'train', b'{"event": "train"', compiled(EVENT_TRAIN), 'interval', first=1),
 )
 CSV_ROW = Form('csv row', 'row', b',', compiled(rb'<i>(?:,[-+.\w]*)+$'))  # below the header of a summary.csv
-EPOCH_RECORD = Form(
-    'epoch record', 'train', b'', re.compile(b'')
-)  # a line for a whole epoch, of log.txt or summary.csv
+# A line for a whole epoch, of log.txt or summary.csv
+EPOCH_RECORD = Form('epoch record', 'train', b'', re.compile(b''))
 
 TIMM_TEST = (
     rb'Test(?: \((?P<ema>EMA)\))?: \[ *(?P<step><i>)/(?P<steps><i>)\] +Time: +<f> \( *<f>\) +'
@@ -130,9 +131,23 @@ TIMM_TEST = (
 STAR = (  # does not say whose accuracy it is; where another line does, that comes later: a label
     rb'<card>(?:\[AVG-ACC\] )?\* +(?:Acc|Prec)@1 +(?P<acc1><.3>) (?:Acc|Prec)@5 +(?P<acc5><.3>)(?: loss (?P<loss><.3>))?$'
 )
-LABEL = rb'Accuracy of the (?P<ema>(?:ema|EMA) )?(?:network|model)(?P<ema2> EMA)? on (?:the )?<i> test images: (?P<acc1><f>)%$'
-FPS_AT_ALL = rb'<card>(?:batch_size: *(?P<batch><i>) +)?(?:Time: *(?P<time><f>) )?\* FPS@all (?P<fps><.3>)(?:,? *TIME@all (?P<time2><.3>))?$'
-KILLED = rb'^(?:.{1,200}: line \d+: +\d+ )?(?P<reason>(?:Killed|Segmentation fault|Aborted|Terminated|Bus error)\b.*)$'
+LABEL = (
+    rb'Accuracy of the (?P<ema>(?:ema|EMA) )?(?:network|model)(?P<ema2> EMA)? on (?:the )?<i> test images: '
+    rb'(?P<acc1><f>)%$'
+)
+FPS_AT_ALL = (
+    rb'<card>(?:batch_size: *(?P<batch><i>) +)?(?:Time: *(?P<time><f>) )?\* FPS@all (?P<fps><.3>)'
+    rb'(?:,? *TIME@all (?P<time2><.3>))?$'
+)
+KILLED = (  # by the kernel, as the shell tells it
+    rb'^(?:.{1,200}: line \d+: +\d+ )?(?P<reason>(?:Killed|Segmentation fault|Aborted|Terminated|Bus error)'
+    rb'(?: \(core dumped\))?)(?:  .*)?$'
+)
+SUMMARY = f'^(?P<key>{"|".join(SUMMARY_KEYS)}) = ?(?P<value>.*)$'.encode()
+FINAL = (
+    rb'^(?P<key>Final Performance images?/sec|Final Train Accuracy|E2E Training Duration sec|FPS(?= :)) *: *'
+    rb'(?P<value>.*)$'
+)
 
 OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
     ('own eval', 'eval', b'@1 ', regex_of(messages.EVAL_LINE)),
@@ -149,25 +164,17 @@ OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
     ('spach fps', 'claim', b'FPS', rb'Epoch: \[<i>\] FPS: (?P<fps><f>) \(<f> s / it\)$'),
     ('vit fps', 'claim', b'FPS', FPS_AT_ALL),
     ('van fps', 'claim', b'FPS', rb'(?:^|\s)FPS:(?P<fps>\d+\.\d\d)$'),
-    ('final', 'final', b'Final ', rb'Final Performance images?/sec *: *(?P<fps>.*)$'),
-    ('final', 'final', b'FPS', rb'^FPS : *(?P<fps>.*)$'),
-    ('final', 'final', b'Final ', rb'Final Train Accuracy *: *(?P<last_acc1>.*)$'),
-    ('final', 'final', b'E2E ', rb'E2E Training Duration sec *: *(?P<e2e_seconds>.*)$'),
-    ('summary', 'summary', b' =', f'^(?P<key>{"|".join(SUMMARY_KEYS)}) = ?(?P<value>.*)$'.encode()),
+    ('summary', 'summary', b' =', SUMMARY),
+    *(('summary', 'summary', need, FINAL) for need in (b'Final ', b'E2E ', b'FPS')),
     # a line for a whole epoch: JSON of DeiT's family, CSV of timm
-    ('event', 'event', b'{"', rb'^\{"event".*\}$'),
+    ('event', 'event', b'{"', rb'^\{"event": (?!"train").*\}$'),
     ('log.txt', 'epoch', b'{"', rb'^\{"(?:train|test)_\w+": .*\}$'),
     ('summary.csv', 'header', b'epoch,', rb'^epoch,train_loss\b[\w,@/ .-]*$'),
     # what a training says of itself before it begins
     ('own run', 'begin', b' M param', regex_of(messages.RUN_LINE)),
     ('own sizes', 'facts', b' training images', regex_of(messages.SIZES_LINE)),
     ('arguments', 'arguments', b'Namespace(', rb'Namespace\((?P<arguments>.*)$'),
-    (
-        'argument',
-        'argument',
-        b'=',
-        rb"^(?P<key>batch_size|world_size|epochs|model|arch)='?(?P<value>[^',)]{1,200})'?[,)]$",
-    ),
+    ('argument', 'argument', b'=', rb"^(?P<key>batch_size|world_size|epochs|model|arch)='?(?P<value>[^',)]+)'?[,)]$"),
     ('timm ranks', 'begin', b'Training ', rb'Training in distributed mode.{1,99}, total (?P<ranks><i>)\b'),
     ('timm ranks', 'begin', b'Training ', rb'Training with a single process on (?P<ranks>1)\b'),
     ('timm epochs', 'facts', b' epochs', rb'Scheduled epochs: (?P<planned_epochs><i>)'),
@@ -202,7 +209,8 @@ for _form in TRAIN_FORMS:  # one that stands between those of another form, or i
     BY_NEED.setdefault(_form.need, [])
 # Forms whose last line of a file, when it has no end of line, is known to be whole by how it ends.
 SURE = {'own eval', 'star', 'timm star', 'timm test', 'vision test', 'label', 'max accuracy', 'best metric'}
-SURE |= {'own fps', 'spach fps', 'vit fps', 'van fps', 'event', 'log.txt', 'error'}
+SURE |= {'own fps', 'spach fps', 'vit fps', 'van fps', 'event', 'log.txt', 'error', 'training time'}
+UNSURE_END = re.compile(rb'  max mem: \d*$')  # of a training line; the rest of such lines is sure
 # A line with such a beginning that is of no form is reported as damaged.
 DAMAGED = re.compile(rb'Train: \d+ \[|Train: \[\d|Epoch: \[\d+\] *\[|\* Acc@1 \d|^\{"event')
 
@@ -260,7 +268,7 @@ FORMATS = (
     Format('convmixer', [{'timm train:old'}], FROM_START, 'process'),
     Format('timm', [{'timm train'}, {'timm test'}, {'timm star'}, {'best metric'}], FROM_START, 'process'),
     Format('summary.csv', [{'summary.csv'}, {'csv row'}]),
-    Format('summary', [{'summary'}, {'final'}], 'as the run that wrote it measured'),
+    Format('summary', [{'summary'}], 'as the run that wrote it measured'),
 )
 LOOKED_FOR = (
     'training lines, evaluations and summaries of ours, timm, the DeiT and Swin families, the ImageNet example, '

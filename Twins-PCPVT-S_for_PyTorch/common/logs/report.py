@@ -15,12 +15,8 @@ from common.messages import MISSING, show
 Summary = Dict[str, Any]  # of numbers.summary
 Read = Callable[..., Summary]
 
-SHORT = {  # names of a command -> keys
-    'fps': ('fps',),
-    'acc': ('best_acc1', 'last_acc1'),
-    'acc1': ('best_acc1', 'last_acc1'),
-    'loss': ('final_loss',),
-}
+BEST = ('best_acc1', 'last_acc1')
+SHORT = {'fps': ('fps',), 'acc': BEST, 'acc1': BEST, 'loss': ('final_loss',)}  # names of a command -> keys
 NOT_FLAT = ('loss_curve', 'fps_curve', 'evaluations', 'problems')
 ALWAYS = ('fps', 'best_acc1', 'final_loss')  # printed as N/A where there is none
 APART = ('status', 'reason', 'fps_source', 'fps_meaning')  # printed in their own way

@@ -157,12 +157,6 @@ def on_throughput(log: Any, values: Values, raw: bytes, number: int) -> None:
 # ---- summaries
 
 
-def on_final(log: Any, values: Values, raw: bytes, number: int) -> None:
-    for field, value in values.items():
-        state(log, field, field, text(value), number)
-    log.run.series.closed = True
-
-
 def on_summary(log: Any, values: Values, raw: bytes, number: int) -> None:
     key, value = text(values['key']), text(values['value'])
     if key == 'Network' and 'e2e_seconds' in log.run.fields:
@@ -201,16 +195,20 @@ def state(log: Any, key: str, field: str, value: str, number: int) -> None:
 
 def on_event(log: Any, values: Values, raw: bytes, number: int) -> None:
     event = json.loads(text(raw))
-    handler = EVENTS.get(event['event'])
-    if handler is not None:
-        handler(log, event, number)
-    log.run.tick(real(event.get('time')))
-
-
-def event_run(log: Any, event: Dict[str, Any], number: int) -> None:
-    arguments = event.get('args') or {}
-    said = dict(said_by_run(event), planned_epochs=count(arguments.get('epochs')))
-    log.run.announce('resume' if arguments.get('resume') else 'begin', said, event.get('time'))
+    run, kind, time = log.run, event['event'], real(event.get('time'))
+    if kind == 'run':
+        arguments = event.get('args') or {}
+        said = dict(said_by_run(event), planned_epochs=count(arguments.get('epochs')))
+        run.announce('resume' if arguments.get('resume') else 'begin', said, time)
+    elif kind == 'eval':
+        event_eval(log, event, number)
+    elif kind == 'throughput':
+        run.fields.update(measured_by_us(event), measured=True, measured_steps=real(event.get('steps')))
+        run.series.closed = True
+    elif kind == 'end' and event.get('complete'):
+        run.fields.update(ended=True, checkpoint=words(event.get('checkpoint')))
+        run.end('OK')
+    log.run.tick(time)
 
 
 def event_eval(log: Any, event: Dict[str, Any], number: int) -> None:
@@ -222,20 +220,6 @@ def event_eval(log: Any, event: Dict[str, Any], number: int) -> None:
         log.evaluated(log.run.evaluations.add(EMA if event.get('weights') == EMA else MODEL, new))
     if best is not None:
         log.run.evaluations.best_claim = (best, real(event.get('best_epoch')))
-
-
-def event_throughput(log: Any, event: Dict[str, Any], number: int) -> None:
-    log.run.fields.update(measured_by_us(event), measured=True, measured_steps=real(event.get('steps')))
-    log.run.series.closed = True
-
-
-def event_end(log: Any, event: Dict[str, Any], number: int) -> None:
-    ok = bool(event.get('complete'))
-    log.run.fields.update(status='OK' if ok else None, ended=ok, checkpoint=words(event.get('checkpoint')))
-    log.run.series.closed = True
-
-
-EVENTS = {'run': event_run, 'eval': event_eval, 'throughput': event_throughput, 'end': event_end}
 
 
 def said_by_run(said: Dict[str, Any]) -> Dict[str, Any]:

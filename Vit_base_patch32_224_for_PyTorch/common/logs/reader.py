@@ -12,7 +12,7 @@ import sys
 import zlib
 from typing import Any, BinaryIO, Dict, List, Optional, Tuple
 
-from common.logs.forms import CSV_ROW, DAMAGED, SURE, TRAIN_FORMS, Form, candidates_of, match
+from common.logs.forms import CSV_ROW, DAMAGED, SURE, TRAIN_FORMS, UNSURE_END, Form, candidates_of, match
 from common.logs.series import EPOCH
 
 BLOCK = 1 << 18  # bytes read at a time
@@ -113,8 +113,9 @@ class Reader:
             form = CSV_ROW if found else None
         if form is not None and (whole or form.name in SURE):
             return form, found, bare if bare[:1] in b'{0123456789' else raw
-        for form in TRAIN_FORMS if whole and near else ():
-            found = form.regex.match(raw + b'\n') if form.need in raw else None
+        line = (raw if whole else UNSURE_END.sub(b'', raw)) + b'\n'
+        for form in TRAIN_FORMS if near else ():
+            found = form.regex.match(line) if form.need in raw else None
             if found:
                 return form, found, raw
         if (bare and not whole) or (near and DAMAGED.search(bare)):

@@ -4,8 +4,9 @@
     python ci/bench_parser.py [--mb 200] [--formats timm deit ...]
 
 Each log is a long training in the form of tests/data/logs (training lines whose steps go on, evaluations between the
-epochs), made here, and parsed in a process of its own. `ranks`: the same lines printed by two ranks. `stamped`: each line
-with the time that Kubernetes writes before it. `noise`: lines that say nothing. log.txt and summary.csv have a line an epoch.
+epochs), made here, and parsed in a process of its own. `ranks`: the same lines printed by two ranks. `stamped`: each
+line with the time that Kubernetes writes before it. `noise`: lines that say nothing. log.txt and summary.csv have a
+line an epoch.
 """
 
 import argparse

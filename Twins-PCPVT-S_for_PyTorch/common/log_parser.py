@@ -7,10 +7,11 @@
     python -m common.log_parser table LOG...
     python -m common.log_parser plot LOG... -o curves.svg
 
-LOG is a log, a metrics.jsonl, a result.json, a summary, a log.txt, a summary.csv, the folder that a training left, or - for
-standard input; gzip is unpacked. LOG#2 is the second of the trainings in a file, LOG#-1 (or LOG) the last.
+LOG is a log, a metrics.jsonl, a result.json, a summary, a log.txt, a summary.csv, the folder that a training left, or
+- for standard input; gzip is unpacked. LOG#2 is the second of the trainings in a file, LOG#-1 (or LOG) the last.
 
-Exit status: 0 good; 1 what was asked for is not so, or there is a mistake; 2 wrong arguments; 3 the format is not known.
+Exit status: 0 good; 1 what was asked for is not so, or there is a mistake; 2 wrong arguments; 3 the format is not
+known.
 
 As a library, parse(path).summary(). It needs the folder common/ alone, which may be copied anywhere.
 """
@@ -47,8 +48,8 @@ def parse(path: str, batch: Optional[int] = None) -> Log:
     """Reads a log, a metrics.jsonl, a result.json, a summary, a log.txt, a summary.csv or a training's folder; '-' is
     standard input. Raises nothing.
 
-    batch: images of all ranks per step, for logs that do not state it. What cannot be read is in .problems; where that is
-    all, .unreadable is a sentence, and .runs is one empty training.
+    batch: images of all ranks per step, for logs that do not state it. What cannot be read is in .problems; where that
+    is all, .unreadable is a sentence, and .runs is one empty training.
     """
     log = Log(path, batch)
     try:
@@ -90,8 +91,8 @@ def as_json(raw: bytes) -> Any:
 
 
 def owner_of_csv(log: Log, arguments: str) -> None:
-    """With --model-ema, timm evaluates the averaged weights last, and writes their accuracy to summary.csv under the same
-    name. The args.yaml beside it tells.
+    """With --model-ema, timm evaluates the averaged weights last, and writes their accuracy to summary.csv under the
+    same name. The args.yaml beside it tells.
     """
     try:
         with open(arguments, encoding='utf-8', errors='replace') as file:

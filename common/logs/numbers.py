@@ -1,4 +1,4 @@
-"""A training in numbers. What the log does not say is None; where it nearly says it, a problem tells why it is not taken."""
+"""A training in numbers. What the log does not say is None; a problem tells it where a number is there and is left out."""
 
 import math
 from typing import Any, Dict, List, Optional, Tuple
@@ -52,7 +52,7 @@ def summary(run: LoggedRun, batch: Optional[int] = None, target_acc: Optional[fl
 
 
 def counts(run: LoggedRun) -> Dict[str, Any]:
-    """Losses; steps, epochs: how many the log shows, those done twice counted once. seconds: since the training began."""
+    """Losses; seconds since the training began; how many steps and epochs the log shows, those done twice once."""
     found: Dict[str, Any] = dict(seconds=first(run.seconds(), run.fields.get('e2e_seconds')))
     found['resumed'] = run.segments - 1 + bool(run.fields.get('resumed') and run.segments == 1)
     if run.records:
@@ -148,8 +148,8 @@ def fps_by_times(timing: Any, batch: Optional[int], precise: bool) -> Tuple[Opti
 
 
 def summary_step_ms(run: LoggedRun, problems: List[str]) -> Optional[float]:
-    """The TrainingTime of a summary in milliseconds. Old folders wrote seconds or milliseconds: FPS times the time of a step
-    is the images of a step, which tells.
+    """The TrainingTime of a summary in milliseconds. Old folders wrote seconds or milliseconds: FPS times the time of
+    a step is the images of a step, which tells.
     """
     time, fps, one, world = (run.fields.get(name) for name in ('step_time', 'fps', 'batch_size', 'ranks'))
     for images in (one * (world or 1), one) if one and fps else ():
@@ -185,7 +185,7 @@ def accuracy(run: LoggedRun, target_acc: Optional[float]) -> Dict[str, Any]:
 
 
 def finished(run: LoggedRun) -> Optional[bool]:
-    """Whether all epochs were done. None where the log says neither that the training ended nor how long it was to be."""
+    """Whether all epochs were done; None where the log says neither that it ended nor how many there were to be."""
     planned, ok = run.fields.get('planned_epochs'), run.fields.get('status') == 'OK'
     if run.fields.get('ended'):
         return True
@@ -198,8 +198,8 @@ def finished(run: LoggedRun) -> Optional[bool]:
 
 
 def verdict(run: LoggedRun, found: Dict[str, Any]) -> Tuple[Optional[str], Optional[str]]:
-    """-> (status, reason): 'FAILED' and why; 'OK' where the log says that the training ended well; 'UNFINISHED' where it
-    ends before its last epoch, and may still be running; else None, with a reason where the format is not known.
+    """-> (status, reason): 'FAILED' and why; 'OK' where the log says that the training ended well; 'UNFINISHED' where
+    it ends before its last epoch, and may still be running; else None, with a reason where the format is not known.
     """
     status, reason = run.fields.get('status'), run.fields.get('reason')
     if status == 'FAILED':

@@ -21,8 +21,8 @@ ANSI = re.compile(rb'\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\))
 WRAPPED = re.compile(rb'(?m)^\{[^\n]{0,200}?"(?:log|message|msg)": ?"')  # a JSON object of Docker around a line
 # What Kubernetes, srun, torchrun, mpirun or PyTorch write before a line, and the time of code bases that print it
 BEFORE = re.compile(
-    rb'(?:\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:\d\d)? (?:std(?:out|err) [FP] )?| *\d{1,5}: |\[(?:default|rank)?\d+\]: ?|'
-    rb'\[\d+,\d+\]<std(?:out|err)>: ?|\[\d\d:\d\d:\d\d[.\d]*\] )+'
+    rb'(?:\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:\d\d)? (?:std(?:out|err) [FP] )?| *\d{1,5}: |'
+    rb'\[(?:default|rank)?\d+\]: ?|\[\d+,\d+\]<std(?:out|err)>: ?|\[\d\d:\d\d:\d\d[.\d]*\] )+'
 )
 NO_END = 'the last line has no end; left out'
 IS_DAMAGED = 'a damaged line; left out'
@@ -104,7 +104,9 @@ class Reader:
         return None
 
     def _known(self, raw: bytes, number: int, whole: bool, candidates: Any) -> Tuple[Optional[Form], Any, bytes]:
-        """Any line but those that the block's form has found -> its form or None, the match, the line itself. A damaged line is reported."""
+        """Any line but those that the block's form has found -> its form or None, the match, the line itself. A
+        damaged line is reported.
+        """
         before = BEFORE.match(raw)
         bare = (raw[before.end() :] if before else raw).rstrip()
         form, found, near = match(bare, candidates)

@@ -39,11 +39,12 @@ class Series:
         """What a training line at position `key` is.
 
         'next': the training goes on. 'again': the line of another rank, or a line printed twice. 'resume': a process
-        goes on with this training from an earlier position. 'new': the first line of another training. 'odd': none of these.
+        goes on with this training from an earlier position. 'new': the first line of another training. 'odd': none of
+        these.
 
-        All ranks begin together at the same position. A resumed process begins at an earlier position, that of an epoch's
-        first line if no line announced it, and the lines just before that one have not just been repeated, as they would
-        have been by a rank that is a little behind.
+        All ranks begin together at the same position. A resumed process begins at an earlier position, that of an
+        epoch's first line if no line announced it, and the lines just before that one have not just been repeated, as
+        they would have been by a rank that is a little behind.
         """
         if self.first_key is None:
             return 'next'

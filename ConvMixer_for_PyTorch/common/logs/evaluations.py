@@ -1,4 +1,4 @@
-"""The evaluations of a training: those of other ranks left out, the last and the best kept, and whose weights they had."""
+"""The evaluations of a training: whose weights they had, the last and the best, without those of other ranks."""
 
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
@@ -12,8 +12,9 @@ COARSE = 0.0501  # percent; how far an accuracy that is printed with one decimal
 class Evaluation(NamedTuple):
     """Accuracies in percent, and where the line stands.
 
-    epoch: as the line states it, else that of the training lines; stated: which of the two. key, records: position of the
-    last training line, and how many there were. seconds: since the training began. coarse: printed with one decimal.
+    epoch: as the line states it, else that of the training lines; stated: which of the two. key, records: position of
+    the last training line, and how many there were. seconds: since the training began. coarse: printed with one
+    decimal.
     """
 
     acc1: float
@@ -35,7 +36,8 @@ class Evaluation(NamedTuple):
 
 
 class Evaluations:
-    """last: of the 'model' and of the 'ema'. best: the model's. best_claim: (accuracy, epoch) that the log calls its best.
+    """last: of the 'model' and of the 'ema'. best: the model's. best_claim: (accuracy, epoch) that the log calls its
+    best.
     curve: (epoch, accuracy) of the model. rising: (accuracy, seconds) of each that was the best so far.
 
     A line that does not say whose accuracy it is waits in .unlabelled for one that does.

@@ -1,6 +1,6 @@
 """What each kind of line does to the training that it belongs to. Training lines are in log.py: they come in columns.
 
-A handler is a function (log: Any, values: Values, raw: bytes, number: int) -> None: the values of the form's groups, the line, its number. It may raise
+A handler is a function (log, values, raw, number): the values of the form's groups, the line, its number. It may raise
 ValueError, TypeError, KeyError and the like where the line does not hold what it should; Log.handle reports the line.
 """
 
@@ -236,7 +236,7 @@ def measured_by_us(said: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def on_epoch(log: Any, values: Values, raw: bytes, number: int) -> None:
-    """An object of log.txt, as DeiT's family writes it: means over the epoch, accuracies of the weights that are named."""
+    """An object of a log.txt: means over the epoch, accuracies of the model and of the averaged weights."""
     said = json.loads(text(raw))
     epoch_record(log, said, ('test_acc1', 'test_acc5', 'test_loss'), number, MODEL)
     epoch_record(log, said, ('test_acc1_ema', 'test_acc5_ema', 'test_loss_ema'), number, EMA)

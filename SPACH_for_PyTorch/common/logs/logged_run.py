@@ -26,7 +26,8 @@ class LoggedRun:
         self.pending_fields: Dict[str, Any] = {}  # of a process that was announced, and may belong to the next training
         self.marks: List[Any] = []  # the last announcements, to know again those of other ranks
         self.rank: Optional[bytes] = None  # the first that spoke, in logs whose lines name their rank
-        # times that the log states, in seconds: of the process's first and last line; and what the processes before it took
+        # times that the log states, in seconds: of the process's first and last line; and what the processes before
+        # it took
         self.first_time = self.last_time = None
         self.passed = 0.0
         self.records = 0  # training lines
@@ -156,8 +157,8 @@ class LoggedRun:
         return Evaluation(acc1, acc5, loss, self.epoch if epoch is None else epoch, epoch is not None, *where, coarse)
 
     def claim(self, fps: float, raw: bytes) -> bool:
-        """A line between the training lines states the rate of an epoch. -> False where it is that of another rank: there
-        is one an epoch, and the same line within LAG training lines is no other.
+        """A line between the training lines states the rate of an epoch. -> False where it is that of another rank:
+        there is one an epoch, and the same line within LAG training lines is no other.
         """
         for line, epoch, records in self.claim_lines:
             if epoch == self.epoch is not None or (raw == line and self.records - records < LAG):
@@ -167,8 +168,9 @@ class LoggedRun:
         return True
 
     def end(self, status: str, reason: Optional[str] = None, weak: bool = False) -> None:
-        """It came to its end, 'OK' or 'FAILED'. The first end counts: when a rank dies, the other ranks fail after it, and what
-        a dying interpreter prints after a good end is none. weak: the reason only says that some process failed.
+        """It came to its end, 'OK' or 'FAILED'. The first end counts: when a rank dies, the other ranks fail after it,
+        and what a dying interpreter prints after a good end is none. weak: the reason only says that some process
+        failed.
         """
         if self.fields.get('status') is None or (self.fields.get('weak') and not weak):
             self.fields.update(status=status, reason=reason, weak=weak)

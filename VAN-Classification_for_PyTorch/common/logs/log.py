@@ -115,7 +115,7 @@ class Log:
         self._tag(form, values)
 
     def train(self, form: Form, columns: Dict[str, list], keys: List[int], number: int) -> None:
-        """Takes training lines of one form, in the order of the log. columns: {group of the form's regex: its values}."""
+        """Takes training lines of one form, in the order of the log. columns: {group of the regex: its values}."""
         if self.run.series.ascends(keys):
             self.run.series.remember(keys)
             self._take(form, columns, keys)

@@ -1,8 +1,9 @@
 """The lines and the formats that are known, as data: our own lines, from the templates of messages.py, and others'.
 
-The regular expressions are on bytes, so the text around the numbers may be UTF-8, GBK or damaged. A number that stands at
-the end of a line must have as many decimals as its writer prints, so that half a line does not pass for a whole one. None
-of them may take more than linear time on any line: what repeats is bounded, or cannot be begun at many places.
+The regular expressions are on bytes, so the text around the numbers may be UTF-8, GBK or damaged. A number that stands
+at the end of a line must have as many decimals as its writer prints, so that half a line does not pass for a whole
+one. None of them may take more than linear time on any line: what repeats is bounded, or cannot be begun at many
+places.
 """
 
 import re
@@ -17,9 +18,10 @@ SUMMARY_KEYS = dict(
     for pair in """
     Network=network Model=model CaseName=case_name Device=device RankSize=ranks BatchSize=batch_size
     ActualFPS=fps AvgFPS=fps FPSWholeRun=fps_run FPSReason=fps_reason TrainingTime=step_time StepTimeP50=step_ms_p50
-    StepTimeP95=step_ms_p95 DataWait=data_wait PeakMemoryMB=peak_memory_mb TrainAccuracy=last_acc1 ActualAccuracy=last_acc1
-    MaxAccuracy=best_acc1 BestAccuracy=best_acc1 BestEpoch=best_epoch EmaAccuracy=ema_acc1 ActualLoss=final_loss
-    MinLoss=min_loss E2ETrainingTime=e2e_seconds E2EEvalTime=e2e_seconds Status=status Reason=reason
+    StepTimeP95=step_ms_p95 DataWait=data_wait PeakMemoryMB=peak_memory_mb TrainAccuracy=last_acc1
+    ActualAccuracy=last_acc1 MaxAccuracy=best_acc1 BestAccuracy=best_acc1 BestEpoch=best_epoch EmaAccuracy=ema_acc1
+    ActualLoss=final_loss MinLoss=min_loss E2ETrainingTime=e2e_seconds E2EEvalTime=e2e_seconds Status=status
+    Reason=reason
     """.split()
 )
 SUMMARY_KEYS.update((label, SUMMARY_KEYS[key]) for label, key in messages.FINAL_LINES)
@@ -31,10 +33,11 @@ class Form(NamedTuple):
 
     kind: what is done with it: a key of handlers.HANDLERS, or 'train'.
     need: bytes that every such line holds; a line without them is not searched. Each different one costs time.
-    regex: searched for in the line; its named groups are the values of the line. Of training lines: with the line's end.
+    regex: searched for in the line; its named groups are the values of the line. Of training lines: with the line's
+    end.
     timing: of training lines, what `time` is, in seconds. 'running': the mean since the epoch began, and `now` is this
-        step's own; 'window': the mean of the last timing.WINDOW steps; 'interval': the mean since the line before. `fps`,
-        where a line has it, is a mean of the same kind.
+        step's own; 'window': the mean of the last timing.WINDOW steps; 'interval': the mean since the line before.
+        `fps`, where a line has it, is a mean of the same kind.
     first: of training lines, the number of an epoch's first step; None: 0 where a log begins with 0, else 1.
     """
 
@@ -129,7 +132,8 @@ TIMM_TEST = (
     rb'Loss: +<nan> \( *(?P<loss><nan>)\) +Acc@1: +<f> \( *(?P<acc1><f>)\) +Acc@5: +<f> \( *(?P<acc5><f>)\)$'
 )
 STAR = (  # does not say whose accuracy it is; where another line does, that comes later: a label
-    rb'<card>(?:\[AVG-ACC\] )?\* +(?:Acc|Prec)@1 +(?P<acc1><.3>) (?:Acc|Prec)@5 +(?P<acc5><.3>)(?: loss (?P<loss><.3>))?$'
+    rb'<card>(?:\[AVG-ACC\] )?\* +(?:Acc|Prec)@1 +(?P<acc1><.3>) (?:Acc|Prec)@5 +(?P<acc5><.3>)'
+    rb'(?: loss (?P<loss><.3>))?$'
 )
 LABEL = (
     rb'Accuracy of the (?P<ema>(?:ema|EMA) )?(?:network|model)(?P<ema2> EMA)? on (?:the )?<i> test images: '

@@ -66,8 +66,8 @@ class Total(NamedTuple):
 class Timing:
     """Sums over the steps after the warm-up (.counted) and over all (.all).
 
-    first: the number of an epoch's first step, 0 or 1. A total is that since the epoch began; the sums take in, for each
-    epoch, the last total minus the one at the end of the warm-up.
+    first: the number of an epoch's first step, 0 or 1. A total is that since the epoch began; the sums take in, for
+    each epoch, the last total minus the one at the end of the warm-up.
     """
 
     def __init__(self, first: int, images: Images):
@@ -135,8 +135,8 @@ class Timing:
         return total
 
     def _window(self, counts: List[int], columns: Dict[str, list]) -> Callable[[int], Total]:
-        """`time` is the mean of the last WINDOW steps. Lines whose windows follow each other add up; of the lines between
-        them, the last stands for the steps since.
+        """`time` is the mean of the last WINDOW steps. Lines whose windows follow each other add up; of the lines
+        between them, the last stands for the steps since.
         """
         times, waits, followers = columns['time'], columns['data'], [self.window]
         (at, before), half = self.window, rounding(times[0])

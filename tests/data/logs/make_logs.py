@@ -204,8 +204,8 @@ def imagenet_old():
 
 
 def swin(kin=False):
-    """Swin's logger. kin: as MLLA, which counts from 1, prints no weight decay, and evaluates the averaged weights too, the
-    first time before the first epoch.
+    """Swin's logger. kin: as MLLA, which counts from 1, prints no weight decay, and evaluates the averaged weights
+    too, the first time before the first epoch.
     """
 
     def line(text, place=216):

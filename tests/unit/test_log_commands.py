@@ -85,6 +85,8 @@ def test_formats_that_are_not_known_have_an_exit_status(call, tmp_path):
             code, out, err = call(command, tmp_path / 'other.log')
             assert code == 3 and 'the format is not known; looked for' in out + err and 'FAILED' not in out + err
     assert call('table', tmp_path / 'other.log', 'timm.log')[1].count('format not known') == 1
+    code, _, err = call('compare', tmp_path / 'other.log', tmp_path / 'other.log')
+    assert code == 1 and err.count('the format is not known') == 2
     (tmp_path / 'other.log').write_text('RuntimeError: no card\n')
     assert [call(command, tmp_path / 'other.log')[0] for command in ('summary', 'check')] == [1, 1]
 

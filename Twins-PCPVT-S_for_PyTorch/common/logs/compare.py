@@ -16,6 +16,10 @@ LOWER_IS_BETTER = ('loss', 'step_ms', 'data_wait', 'seconds', 'memory')  # parts
 COMPARED = 'fps best_acc1 last_acc1 ema_acc1 final_loss step_ms_p50 step_ms_p95 data_wait peak_memory_mb seconds'
 
 
+def is_bad(found: Summary) -> bool:
+    return found['status'] == 'FAILED' or found['reason'] == NOT_KNOWN
+
+
 def finish(wrong: List[str]) -> int:
     """Prints what is wrong. -> the exit status"""
     for reason in wrong:
@@ -68,8 +72,7 @@ def checked(args: Namespace, found: Summary) -> List[Case]:
     wanted = [(name.strip(), None, '--require') for name in args.require.split(',')]
     wanted += [(name, least, '--min') for part in args.min or () for name, least in pairs(part, '--min', MIN).items()]
     wanted += [('best_acc1', args.target_acc, '--target-acc')] if args.target_acc is not None else []
-    bad = found['status'] == 'FAILED' or found['reason'] == NOT_KNOWN
-    cases = [Case('status', show(found['status']), said(found) if bad else None)]
+    cases = [Case('status', show(found['status']), said(found) if is_bad(found) else None)]
     for name, least, option in wanted:
         value, wrong = value_of(found, name, option), None
         if value is None:
@@ -119,7 +122,7 @@ def compare(args: Namespace, read: Read) -> int:
         limits = {}
     names = [chr(ord('A') + i) if i < 26 else f'log{i + 1}' for i in range(len(args.paths))]
     logs = [read(path) for path in args.paths]
-    wrong = [f'{path} FAILED: {log["reason"]}' for path, log in zip(args.paths, logs) if log['status'] == 'FAILED']
+    wrong = [f'{path}: {said(log)}' for path, log in zip(args.paths, logs) if is_bad(log)]
     print_comparison(names, args.paths, logs, args.form)
     for name, log in zip(names[1:], logs[1:]):
         if args.scaling is not None:

@@ -1,4 +1,4 @@
-"""A training in numbers. What the log does not say is None; a problem tells it where a number is there and is left out."""
+"""A training in numbers. What the log does not say is None; a problem tells of a number that had to be left out."""
 
 import math
 from typing import Any, Dict, List, Optional, Tuple

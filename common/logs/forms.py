@@ -35,9 +35,9 @@ class Form(NamedTuple):
     need: bytes that every such line holds; a line without them is not searched. Each different one costs time.
     regex: searched for in the line; its named groups are the values of the line. Of training lines: with the line's
     end.
-    timing: of training lines, what `time` is, in seconds. 'running': the mean since the epoch began, and `now` is this
-        step's own; 'window': the mean of the last timing.WINDOW steps; 'interval': the mean since the line before.
-        `fps`, where a line has it, is a mean of the same kind.
+    timing: of training lines, what their time is, in seconds or, in `step_ms`, milliseconds. 'running': the mean since
+        the epoch began, and `now` is this step's own; 'window': the mean of the last timing.WINDOW steps; 'interval':
+        the mean since the line before. `fps`, where a line has it, is a mean of the same kind.
     first: of training lines, the number of an epoch's first step; None: 0 where a log begins with 0, else 1.
     """
 

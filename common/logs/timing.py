@@ -101,7 +101,7 @@ class Timing:
         if form.timing == 'running' and 'fps' in columns:
             for i in range(0, len(counts), len(counts) // SAMPLES + 1):
                 self.images.add(columns['fps'][i], columns['time'][i])
-        self.has_waits = columns.get('data', [None])[0] is not None
+        self.has_waits = form.timing == 'interval' or columns.get('data', [None])[0] is not None
         total, low = getattr(self, f'_{form.timing}')(counts, columns), 0
         if self.start is None:
             low = bisect.bisect_left(counts, max(1, min(WARMUP, steps // WARMUP_SHARE)))
@@ -125,12 +125,15 @@ class Timing:
         return total
 
     def _interval(self, counts: List[int], columns: Dict[str, list]) -> Callable[[int], Total]:
-        """`time` is the mean since the line before."""
+        """`step_ms` is the mean since the line before; `data_wait` or `data_percent`: how much of it was waiting."""
         gaps, before = list(map(operator.sub, counts, [self.count] + counts)), self.last
+        shares, whole = (columns['data_wait'], 1) if 'data_wait' in columns else (columns['data_percent'], 100)
+        means = list(map(float, columns['step_ms']))
+        waits = list(map(operator.mul, means, map(float, shares)))
 
         def total(i: int) -> Total:
-            seconds, waited = (sum(map(operator.mul, gaps[: i + 1], columns[name])) for name in ('time', 'data'))
-            return before.plus(Total(sum(gaps[: i + 1]), seconds, waited))
+            ms, waited = (sum(map(operator.mul, gaps[: i + 1], values)) for values in (means, waits))
+            return before.plus(Total(sum(gaps[: i + 1]), ms / 1000, waited / 1000 / whole))
 
         return total
 

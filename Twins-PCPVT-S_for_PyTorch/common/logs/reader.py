@@ -171,13 +171,9 @@ def unwrapped(line: bytes) -> bytes:
 def prepare(form: Form, columns: List[list]) -> Tuple[Dict[str, list], List[int]]:
     """The values of each group of the form -> ({group: its values}, positions).
 
-    Adds the columns total (steps of the epoch) and, for our own lines, time and data in seconds.
+    Adds the column total, the steps of the epoch.
     """
     named = dict(zip(sorted(form.regex.groupindex, key=form.regex.groupindex.get), columns))
     begins, totals = ({value: int(value) for value in set(named[name])} for name in ('epoch', 'steps'))
     named['total'] = list(map(totals.get, named['steps']))
-    if 'step_ms' in named:
-        named['time'] = [float(ms) / 1000 for ms in named['step_ms']]
-        waits, unit = (named['data_wait'], 1) if 'data_wait' in named else (named['data_percent'], 100)
-        named['data'] = [seconds * float(wait) / unit for seconds, wait in zip(named['time'], waits)]
     return named, [begins[epoch] * EPOCH + int(step) for epoch, step in zip(named['epoch'], named['step'])]

@@ -115,7 +115,7 @@ class LoggedRun:
                 self.fields[name] = int(columns[name][-1])
         for name in ('fps', 'images'):
             at = [i for i, rate in enumerate(columns.get(name, ())) if rate is not None]
-            self._add_rates(form, [float(columns[name][i]) for i in at], lambda i, at=at: place(at[i]))
+            self._add_rates(form, [columns[name][i] for i in at], lambda i, at=at: place(at[i]))
         self.go_on()
 
     def _train_epoch(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
@@ -141,13 +141,13 @@ class LoggedRun:
             self.min_loss = min(finite) if self.min_loss is None else min(self.min_loss, min(finite))
         self.last_loss = losses[-1]
 
-    def _add_rates(self, form: Form, rates: List[float], place: Callable[[int], float]) -> None:
+    def _add_rates(self, form: Form, rates: List[bytes], place: Callable[[int], float]) -> None:
         """Images per second of training lines: means over windows, of which all above 0 count, or running means."""
         if rates:
-            self.rate.extend(len(rates), lambda i: (place(i), rates[i]))
-            above = [rate for rate in rates if rate > 0] if form.timing == 'window' else []
+            self.rate.extend(len(rates), lambda i: (place(i), float(rates[i])))
+            above = [rate for rate in map(float, rates) if rate > 0] if form.timing == 'window' else []
             self.claims, self.claims_sum = self.claims + len(above), self.claims_sum + sum(above)
-            self.last_claim = rates[-1] if form.timing == 'running' else None
+            self.last_claim = float(rates[-1]) if form.timing == 'running' else None
 
     def evaluation(
         self, number: int, acc1: float, acc5: Any, loss: Any, epoch: Any = None, coarse: bool = False

@@ -4,11 +4,13 @@
     python ci/bench_parser.py [--mb 200] [--formats timm deit ...]
 
 Each log is a long training in the form of tests/data/logs (training lines whose steps go on, evaluations between the
-epochs), made here, and parsed in a process of its own. `ranks`: the same lines printed by two ranks. `noise`: lines
-that say nothing.
+epochs), made here, and parsed in a process of its own. `ranks`: the same lines printed by two ranks. `stamped`: each
+line with the time that Kubernetes writes before it. `noise`: lines that say nothing. log.txt and summary.csv have a
+line an epoch.
 """
 
 import argparse
+import itertools
 import json
 import re
 import resource
@@ -20,12 +22,18 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 LOGS = TOP / 'tests' / 'data' / 'logs'
-FORMATS = ('convmixer', 'timm', 'spach', 'vit', 'twins', 'deit', 'van', 'imagenet', 'torchvision', 'ours', 'mlperf')
-FILES = {**{name: f'{name}.log' for name in FORMATS}, 'metrics': 'metrics.jsonl', 'ranks': 'timm.log', 'noise': None}
+FORMATS = 'convmixer timm spach vit twins deit convnext van imagenet imagenet_old swin mlla torchvision ours'.split()
+FILES = {
+    **{name: f'{name}.log' for name in FORMATS},
+    'metrics': 'metrics.jsonl',
+    'log.txt': 'log.txt',
+    'summary.csv': 'summary.csv',
+}
+FILES.update(ranks='timm.log', stamped='timm.log', noise=None)
 NOISE = b'2023-01-01 10:00:00 WARNING: some library has something to say, at some length, about a deprecated function\n'
 STEPS = 1251  # of an epoch
-EPOCH_1 = re.compile(rb'Train: 1 \[|Epoch: \[1\].*eta|Epoch: \[1\]\[|"train".*"epoch": 1')
-EPOCH_2 = re.compile(rb'Train: 2 \[|\[2\]|"epoch": 2')
+EPOCH_1 = re.compile(rb'Train: 1 \[|Train: \[1/|Epoch: \[1\].*eta|Epoch: \[1\]\[|"train".*"epoch": 1')
+EPOCH_2 = re.compile(rb'Train: 2 \[|Train: \[2/|\[2\]|"epoch": 2')
 
 
 def long_log(name, path, size):
@@ -36,22 +44,35 @@ def long_log(name, path, size):
         if FILES[name] is None:
             return
         lines = [line + b'\n' for line in (LOGS / FILES[name]).read_bytes().splitlines()]
+        if name in ('log.txt', 'summary.csv'):
+            f.write(lines[0])
+            for k in itertools.count():
+                if f.tell() >= size:
+                    return
+                f.write(
+                    re.sub(
+                        rb'^1,|"epoch": 1',
+                        lambda found, k=k: found.group().replace(b'1', b'%d' % (k % 1000)),
+                        lines[-2],
+                    )
+                )
         train = [line for line in lines if EPOCH_1.search(line)]
-        after = lines[lines.index(train[-1]) + 1 :] if train else [line for line in lines if b'_start"' not in line]
+        after = lines[lines.index(train[-1]) + 1 :]
         end = next((i for i, line in enumerate(after) if EPOCH_2.search(line)), len(after))
-        f.writelines([] if train else lines[:4])
+        before = b'2024-05-06T01:02:03.456789012Z stdout F ' if name == 'stamped' else b''
         epoch = 0
         while f.tell() < size:
-            for step in range(1, STEPS + 1 if train else 0):
-                f.write(moved(train[step % len(train)], epoch, step) * (2 if name == 'ranks' else 1))
+            for step in range(1, STEPS + 1):
+                f.write((before + moved(train[step % len(train)], epoch, step)) * (2 if name == 'ranks' else 1))
             f.writelines(after[:end])
             epoch += 1
 
 
 def moved(line, epoch, step):
     """A training line of epoch 1 and some step -> the same of another epoch and step."""
-    line = re.sub(rb'(Train: |Epoch: \[|"epoch": )1', b'\\g<1>%d' % epoch, line, count=1)
-    line = re.sub(rb'\[ *\d+/ *100', b'[%4d/%d' % (step, STEPS), line, count=1)
+    line = re.sub(rb'(Train: \[?|Epoch: \[|"epoch": )1', b'\\g<1>%d' % epoch, line, count=1)
+    shown = b'[%d/%d' if b'][' in line and b'eta' in line else b'[%4d/%d'
+    line = re.sub(rb'\[ *\d+/ *100', shown % (step, STEPS), line, count=1)
     return re.sub(rb'"step": \d+, "steps": 100', b'"step": %d, "steps": %d' % (step, STEPS), line, count=1)
 
 

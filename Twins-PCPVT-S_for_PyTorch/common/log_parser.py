@@ -1,58 +1,61 @@
 """Reads the logs of trainings, ours and those of other code bases. Standard library only, Python 3.7 or later.
 
     python -m common.log_parser summary LOG [--json | --markdown | --csv] [--batch N] [--target-acc P]
-                                            [--model-flops F --peak-tflops P]
-    python -m common.log_parser compare A B [--fail-under fps=0.95,acc=0.99] [--scaling [N]]
-    python -m common.log_parser plot LOG... -o curves.svg
-    python -m common.log_parser check LOG --require fps,acc
+    python -m common.log_parser compare A B... [--fail-under fps=0.95,acc=0.99] [--scaling [N]] [--markdown]
+    python -m common.log_parser check LOG [--require fps,acc] [--min acc1=75.9 fps=2000] [--target-acc P] [--finished]
+                                          [--junit FILE] [--markdown]
     python -m common.log_parser table LOG...
+    python -m common.log_parser plot LOG... -o curves.svg
 
-LOG is a log, a metrics.jsonl, a result.json, a summary, or the folder that a training left. As a library:
-parse(path).summary(). How it is done stands in logs/.
+LOG is a log, a metrics.jsonl, a result.json, a summary, a log.txt, a summary.csv, the folder that a training left, or
+- for standard input; gzip is unpacked. LOG#2 is the second of the trainings in a file, LOG#-1 (or LOG) the last.
+
+Exit status: 0 good; 1 what was asked for is not so, or there is a mistake; 2 wrong arguments; 3 the format is not
+known.
+
+As a library, parse(path).summary(). It needs the folder common/ alone, which may be copied anywhere.
 """
 
 import argparse
 import glob
 import json
 import os
+import re
 import sys
-from typing import List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from common.logs import compare, handlers, plot, report
+from common.logs.evaluations import EMA, MODEL
 from common.logs.log import BAD_VALUES, Log
-from common.logs.reader import LONGEST
+from common.logs.reader import LONGEST, open_log
 from common.logs.values import text
 from common.messages import ERROR_MARK
+
+__all__ = ['Log', 'find', 'main', 'parse']
 
 COMMANDS = {
     'summary': report.summary,
     'compare': compare.compare,
-    'plot': plot.plot,
     'check': compare.check,
     'table': report.table,
+    'plot': plot.plot,
 }
+# A folder's files, those that say most of its training first
+OF_A_FOLDER = 'metrics.jsonl result.json *_bs*_*p_*.log train_*.log eval_*.log *.log log_rank0.txt log.txt summary.csv'
 
 
 def parse(path: str, batch: Optional[int] = None) -> Log:
-    """Reads a log, a metrics.jsonl, a result.json, a summary or a training's folder; raises nothing.
+    """Reads a log, a metrics.jsonl, a result.json, a summary, a log.txt, a summary.csv or a training's folder; '-' is
+    standard input. Raises nothing.
 
-    batch: images of all ranks per step, for logs that do not state it. What cannot be read is in .problems, and .runs
-    is then one empty training, whose summary is FAILED.
+    batch: images of all ranks per step, for logs that do not state it. What cannot be read is in .problems; where that
+    is all, .unreadable is a sentence, and .runs is one empty training.
     """
     log = Log(path, batch)
     try:
         log.path = path = find(path)
-        with open(path, 'rb') as stream:
-            head = stream.read(4096).lstrip()
-            if head.startswith(b'{') and not head.startswith(b'{"event"'):
-                handlers.take_result(log, json.loads(text(head + stream.read(LONGEST))))
-            else:
-                stream.seek(0)
-                log.read(stream)
-        beside = os.path.join(os.path.dirname(path), 'result.json')
-        if os.path.basename(path) == 'metrics.jsonl' and os.path.isfile(beside):
-            with open(beside, 'rb') as stream:
-                handlers.take_verdict(log, json.loads(text(stream.read(LONGEST))))
+        with open_log(path) as stream:
+            read(log, stream)
     except OSError as e:
         log.unreadable = f'{path}: {e.strerror or e}'
     except BAD_VALUES as e:
@@ -61,67 +64,127 @@ def parse(path: str, batch: Optional[int] = None) -> Log:
     return log
 
 
+def read(log: Log, stream: Any) -> None:
+    """Fills a Log. OSError, or ValueError and the like where the whole file is one JSON object that is not sound."""
+    beside = os.path.dirname(log.path)
+    if os.path.basename(log.path) == 'summary.csv':
+        owner_of_csv(log, os.path.join(beside, 'args.yaml'))
+    head = stream.read(2)
+    if head.lstrip().startswith(b'{'):
+        head += stream.read(LONGEST)
+        result = as_json(head)
+        if isinstance(result, dict) and 'status' in result:
+            return handlers.take_result(log, result)
+    log.read(stream, head)
+    result_beside = os.path.join(beside, 'result.json')
+    if os.path.basename(log.path) == 'metrics.jsonl' and os.path.isfile(result_beside):
+        with open(result_beside, 'rb') as file:
+            handlers.take_verdict(log, as_json(file.read(LONGEST)))
+
+
+def as_json(raw: bytes) -> Any:
+    """The value of a JSON text, or None."""
+    try:
+        return json.loads(text(raw))
+    except (ValueError, RecursionError):
+        return None
+
+
+def owner_of_csv(log: Log, arguments: str) -> None:
+    """With --model-ema, timm evaluates the averaged weights last, and writes their accuracy to summary.csv under the
+    same name. The args.yaml beside it tells.
+    """
+    try:
+        with open(arguments, encoding='utf-8', errors='replace') as file:
+            said = re.search(r'^model_ema: (true|false)$', file.read(LONGEST), re.MULTILINE)
+    except OSError:
+        said = None
+    if said is None:
+        log.problems.append(f'{log.path}: if timm ran with --model-ema, these accuracies are of the averaged weights')
+    log.csv_owner = EMA if said and said.group(1) == 'true' else MODEL
+
+
 def find(path: str) -> str:
     """A folder -> the file in it that says most of its training; a file stays. FileNotFoundError."""
     if not os.path.isdir(path):
         return path
-    for pattern in ('metrics.jsonl', 'result.json', '*_bs*_*p_*.log', 'train_*.log', 'eval_*.log', '*.log'):
+    for pattern in OF_A_FOLDER.split():
         found = sorted(glob.glob(os.path.join(glob.escape(path), pattern)), key=os.path.getmtime)
         if found:
             return found[-1]
-    raise FileNotFoundError(2, 'the folder holds no metrics.jsonl, result.json or *.log')
+    raise FileNotFoundError(2, 'the folder holds no metrics.jsonl, result.json, *.log, log.txt or summary.csv')
+
+
+def positive_int(given: str) -> int:
+    if not given.isdigit() or int(given) < 1:
+        raise argparse.ArgumentTypeError(f'{given} is no number of images')
+    return int(given)
 
 
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='python -m common.log_parser', description=__doc__.split('\n')[0])
     commands = parser.add_subparsers(dest='command', metavar=' | '.join(COMMANDS))
 
-    def command(name, help, *paths):
+    def command(name: str, help: str, path: str, count: Optional[str] = None, forms: Tuple[str, ...] = ('markdown',)):
         sub = commands.add_parser(name, help=help, description=help)
-        for path, count in paths:
-            sub.add_argument(path, nargs=count, help='a log, metrics.jsonl, result.json, summary, or a training folder')
-        sub.add_argument('--batch', type=int, help='images of all ranks per step, where the log does not state it')
+        sub.add_argument(path, nargs=count, help='a log or a training folder; LOG#2 is the second training in it')
+        sub.add_argument('--batch', type=positive_int, help='images of all ranks per step, if the log does not say')
+        form = sub.add_mutually_exclusive_group()
+        for name in forms:
+            form.add_argument(f'--{name}', dest='form', action='store_const', const=name, help=f'as {name}')
         return sub
 
-    sub = command('summary', 'what one log says; exit 1 when it says nothing', ('path', None))
-    form = sub.add_mutually_exclusive_group()
-    for name in ('json', 'markdown', 'csv'):
-        form.add_argument(f'--{name}', dest='form', action='store_const', const=name, help=f'as {name}')
-    reached = 'percent: print the seconds until an evaluation reached it'
-    sub.add_argument('--target-acc', type=float, metavar='P', help=reached)
-    sub.add_argument('--model-flops', type=float, metavar='F', help="operations of one image's forward pass, for MFU")
-    sub.add_argument('--peak-tflops', type=float, metavar='P', help='of all devices of the training together, for MFU')
-    sub = command('compare', 'B against A; exit 1 when B is worse', ('a', None), ('b', None))
-    least = f'the least share of A that B must reach (default: {compare.FAIL_UNDER})'
+    sub = command('summary', 'what one log says', 'path', None, ('json', 'markdown', 'csv'))
+    sub.add_argument('--target-acc', type=float, metavar='P', help='percent: print the seconds until they were reached')
+    sub = command('compare', 'the other logs against the first; exit 1 when one is worse', 'paths', '+')
+    least = f'the least share of A that the others must reach (default: {compare.FAIL_UNDER})'
     sub.add_argument('--fail-under', metavar='KEY=RATIO,...', help=least)
-    times = 'the efficiency of B on N times the devices of A (default: by the ranks that the logs state)'
+    times = 'the efficiency on N times the devices of A (default: by the ranks that the logs state)'
     sub.add_argument('--scaling', nargs='?', type=float, const=0, metavar='N', help=times)
-    sub = command('plot', 'loss, accuracy and FPS as curves', ('paths', '+'))
-    sub.add_argument('-o', '--output', required=True, help='curves.svg, .html, or .png (needs matplotlib)')
-    sub = command('check', 'exit 1 with the reason when a number is missing or the training failed', ('path', None))
+    sub = command('check', 'exit 1 with the reason when a number is missing or too low, or the training failed', 'path')
     required = 'fps, acc, loss or a key of summary --json (default: fps,acc)'
     sub.add_argument('--require', default='fps,acc', metavar='KEY,...', help=required)
-    command('table', 'a results table as in the READMEs', ('paths', '+'))
+    sub.add_argument(
+        '--min', nargs='+', metavar='KEY=NUMBER', help='the least that numbers must be: acc1=75.9 fps=2000'
+    )
+    sub.add_argument('--target-acc', type=float, metavar='P', help='percent that the best accuracy must have reached')
+    sub.add_argument('--finished', action='store_true', help='all epochs must have been done')
+    sub.add_argument('--junit', metavar='FILE', help='write what was checked as a JUnit report')
+    command('table', 'a results table as in the READMEs', 'paths', '+')
+    sub = command('plot', 'loss, accuracy and FPS as curves', 'paths', '+', ())
+    sub.add_argument('-o', '--output', required=True, help='curves.svg, .html, or .png (needs matplotlib)')
     return parser
 
 
 def main(argv: Optional[List[str]] = None) -> int:
+    """The command line. -> the exit status. SystemExit(2) for wrong arguments."""
     parser = options()
     args = parser.parse_args(argv)
     if args.command is None:
         parser.error(f'name a command: {", ".join(COMMANDS)}')
+    if args.command == 'compare' and len(args.paths) < 2:
+        parser.error('compare needs two logs or more')
     try:
-        return COMMANDS[args.command](args, lambda path, **more: readable(path, args.batch).summary(**more))
+        if getattr(args, 'target_acc', None) is not None:
+            compare.in_percent(args.target_acc, '--target-acc')
+        return COMMANDS[args.command](args, lambda path, **more: summary_of(path, args.batch, **more))
     except (report.Mistake, OSError) as e:
         print(f'{ERROR_MARK} {e}', file=sys.stderr)
         return 1
 
 
-def readable(path: str, batch: Optional[int]) -> Log:
+def summary_of(given: str, batch: Optional[int], **more: Any) -> Dict[str, Any]:
+    """The summary of PATH or PATH#RUN. Mistake where there is none."""
+    path, _, run = given.rpartition('#')
+    if not path or os.path.exists(given) or not re.match(r'-?\d+$', run):
+        path, run = given, '-1'
     log = parse(path, batch)
     if log.unreadable:
         raise report.Mistake(log.unreadable)
-    return log
+    try:
+        return log.summary(int(run), **more)
+    except IndexError as e:
+        raise report.Mistake(str(e)) from e
 
 
 if __name__ == '__main__':

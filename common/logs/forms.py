@@ -1,209 +1,285 @@
-"""The lines that are known, as data: our own, from the templates of messages.py, and those of other code bases.
+"""The lines and the formats that are known, as data: our own lines, from the templates of messages.py, and others'.
 
-The regular expressions are on bytes, so the text around the numbers may be UTF-8, GBK or damaged. They reach to the end
-of the line, and a number that stands there must have as many decimals as its writer prints: so half a line does not
-pass for a whole one. A new line is a row of FORMS, a new format a row of formats.py; the reader knows none by name.
+The regular expressions are on bytes, so the text around the numbers may be UTF-8, GBK or damaged. A number that stands
+at the end of a line must have as many decimals as its writer prints, so that half a line does not pass for a whole
+one. None of them may take more than linear time on any line: what repeats is bounded, or cannot be begun at many
+places.
 """
 
-import collections
 import re
 import string
+from typing import Iterable, NamedTuple, Optional, Set, Tuple
 
 from common import messages
 
-# The keys of a summary (Key = Value) -> the field of which each states the value.
-SUMMARY_KEYS = {
-    'ActualFPS': 'fps',
-    'AvgFPS': 'fps',
-    'FPSWholeRun': 'fps_run',
-    'FPSReason': 'fps_reason',
-    'TrainingTime': 'step_ms',
-    'StepTimeP50': 'step_ms_p50',
-    'StepTimeP95': 'step_ms_p95',
-    'DataWait': 'data_wait',
-    'PeakMemoryMB': 'peak_memory_mb',
-    'TrainAccuracy': 'last_acc1',
-    'ActualAccuracy': 'last_acc1',
-    'MaxAccuracy': 'best_acc1',
-    'BestAccuracy': 'best_acc1',
-    'BestEpoch': 'best_epoch',
-    'EmaAccuracy': 'ema_acc1',
-    'ActualLoss': 'final_loss',
-    'MinLoss': 'min_loss',
-    'E2ETrainingTime': 'seconds',
-    'E2EEvalTime': 'seconds',
-    'RankSize': 'ranks',
-    'BatchSize': 'batch_size',
-    'Network': 'network',
-    'CaseName': 'case_name',
-    'Model': 'model',
-    'Device': 'device',
-    'Status': 'status',
-    'Reason': 'reason',
-}
-
-# kind    what is done with such a line: a key of handlers.HANDLERS, or 'train'
-# need    bytes that every such line holds; a line without them is not searched. Each different one costs time
-# regex   searched for in the line; its named groups are the values of the line
-# timing  of training lines: what `time` is, in seconds. 'running': the mean since the epoch began (and `now` is this
-#         step's own); 'window': the mean of the last timing.WINDOW steps; 'interval': the mean since the line before
-# first   of training lines: the number of the first step of an epoch, 0 or 1; None: what the log's first line has
-# claim   how the `fps` of lines become the one that the log claims: 'last', or 'mean' of those above 0. 'rate': they do
-#         not, each is the rate since the line before. With 'last' and 'rate', fps * time is the images of a step
-# quick   of training lines: a regex that finds them in a block of lines, each with its end; see expand
-Form = collections.namedtuple('Form', 'name kind need regex timing first claim quick')
-
-# Shorthands in the regular expressions: what they stand for in `regex`, and in `quick` where that is something else.
-# (?:x|) is (?:x)?, but faster.
-SHORTHANDS = {
-    b'<f>': (rb'\d+\.\d+',),
-    b'<i>': (rb'\d+',),
-    b'<.2>': (rb'\d+\.\d\d',),
-    b'<.3>': (rb'\d+\.\d{3}',),
-    b'<s>': (rb'\s+', rb'[ \t]+'),
-    b'<nan>': (rb'(?:\d+\.\d*(?:e[+-]\d+|)|nan|inf)', rb'\d+\.\d*(?:|e[+-]\d+)'),  # a number, nan or inf
-    b'<num>': (rb'\d+(?:\.\d+|)(?:e[+-]?\d+|)',),  # a number of JSON
-    b'<wait>': (rb'(?:\d+ days?, |)[\d:]+', rb'\d+(?:[\d:]*| days?, [\d:]+)'),
-    b'<text>': (rb'.*?', rb'[\w:, ]*\w'),
-    b'<end>': (rb'\s*$', rb'\n'),
-    b'<meters>': (rb'(?:[\w/]+: [^ \n]+(?: \([^)\n]*\)|)  )*?',),
-    b'<id>': (rb'(?:\[\w+ id: *(?P<id>\d+) *\] *)?',),
-}
+# The keys of a summary (Key = Value) and the field of which each states the value; and those of a script's last lines.
+SUMMARY_KEYS = dict(
+    pair.split('=')
+    for pair in """
+    Network=network Model=model CaseName=case_name Device=device RankSize=ranks BatchSize=batch_size
+    ActualFPS=fps AvgFPS=fps FPSWholeRun=fps_run FPSReason=fps_reason TrainingTime=step_time StepTimeP50=step_ms_p50
+    StepTimeP95=step_ms_p95 DataWait=data_wait PeakMemoryMB=peak_memory_mb TrainAccuracy=last_acc1
+    ActualAccuracy=last_acc1 MaxAccuracy=best_acc1 BestAccuracy=best_acc1 BestEpoch=best_epoch EmaAccuracy=ema_acc1
+    ActualLoss=final_loss MinLoss=min_loss E2ETrainingTime=e2e_seconds E2EEvalTime=e2e_seconds Status=status
+    Reason=reason
+    """.split()
+)
+SUMMARY_KEYS.update((label, SUMMARY_KEYS[key]) for label, key in messages.FINAL_LINES)
+SUMMARY_KEYS.update({'Final Performance image/sec': 'fps', 'FPS': 'fps'})
 
 
-def expand(pattern: bytes, quick: bool) -> bytes:
-    """Writes out the shorthands. What `quick` matches, `regex` must match in that line alone, with the same groups: so
-    nothing in a `quick` but <end> may match the end of a line.
+class Form(NamedTuple):
+    """A kind of line.
+
+    kind: what is done with it: a key of handlers.HANDLERS, or 'train'.
+    need: bytes that every such line holds; a line without them is not searched. Each different one costs time.
+    regex: searched for in the line; its named groups are the values of the line. Of training lines: with the line's
+    end.
+    timing: of training lines, what their time is, in seconds or, in `step_ms`, milliseconds. 'running': the mean since
+        the epoch began, and `now` is this step's own; 'window': the mean of the last timing.WINDOW steps; 'interval':
+        the mean since the line before. `fps`, where a line has it, is a mean of the same kind.
+    first: of training lines, the number of an epoch's first step; None: 0 where a log begins with 0, else 1.
     """
+
+    name: str
+    kind: str
+    need: bytes
+    regex: 're.Pattern[bytes]'
+    timing: Optional[str] = None
+    first: Optional[int] = 0
+
+
+SHORTHANDS = {
+    b'<f>': rb'\d+\.\d+',
+    b'<i>': rb'\d{1,9}',
+    b'<e>': rb'\d{1,5}',  # an epoch
+    b'<n>': rb'[1-9]\d{0,8}',  # how many steps an epoch has
+    b'<.3>': rb'\d+\.\d{3}',
+    b'<s>': rb'[ \t]+',
+    b'<nan>': rb'(?:-?\d+\.?\d*(?:e[+-]\d+)?|nan|inf)',
+    b'<num>': rb'\d+(?:\.\d+)?(?:e[+-]?\d+)?',  # a number of JSON
+    b'<4>': rb'(?:\d\.\d{3}|\d\d\.\d\d|\d{3}\.\d|\d{4}\.)(?= )',  # four digits: an older timm printed the loss so
+    b'<wait>': rb'(?:\d+ days?, )?[\d:]+',
+    b'<meters>': rb'(?:[\w/]{1,30}: [^ \n]{1,30}(?: \([^)\n]{0,30}\))?  ){0,12}?',
+    b'<card>': rb'(?:\[\w+ id: *(?P<id>\d+) *\] *)?',
+}
+# What may stand before a training line: the time of a logger or a container, and some more of theirs or of a launcher.
+BEFORE = rb'(?m)^(?:\[?(?P<stamp>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d))?[^\n]{0,80}?'
+
+
+def compiled(pattern: bytes) -> 're.Pattern[bytes]':
     for short, full in SHORTHANDS.items():
-        pattern = pattern.replace(short, full[-1 if quick else 0])
-    return pattern
+        pattern = pattern.replace(short, full)
+    return re.compile(pattern)
 
 
-def form(name, kind, need, regex, timing=None, first=0, claim=None) -> Form:
-    quick = re.compile(expand(regex.lstrip(b'^'), True)) if kind == 'train' else None
-    return Form(name, kind, need, re.compile(expand(regex, False)), timing, first, claim, quick)
+def train(name: str, need: bytes, pattern: bytes, timing: str, first: Optional[int] = 0) -> Form:
+    return Form(name, 'train', need, compiled(BEFORE + pattern + rb'\n'), timing, first)
 
 
-def regex_of(template: str) -> bytes:
+def regex_of(template: str, end: str = '$') -> bytes:
     """-> the regular expression that reads back what a template of messages.py writes, with a group for each field."""
-    numbers = {'d': r'\d+', 'f': r'\d+\.\d{%s}', 'e': r'\d\.\d{%s}e[+-]\d+', 'g': r'\S+', '': '<text>'}
-    parts = []
+    numbers = {'d': r'\d{1,9}', 'f': r'\d+\.\d{%s}', 'e': r'\d\.\d{%s}e[+-]\d+', 'g': r'[^ \n]+', '': r'[^\n]{0,300}?'}
+    parts = ['^' if template.startswith('{') else '']
     for literal, field, spec, _ in string.Formatter().parse(template.strip()):
         parts.append(re.escape(literal))
         if field is not None:
             digits = spec.partition('.')[2][:-1]
-            number = r'\d+' if digits == '0' else numbers[spec[-1:]].replace('%s', digits)
-            blanks = ' *' if spec.startswith('>') else ''
-            parts.append(f'{blanks}(?P<{field}>{number})')
-    return (''.join(parts) + '<end>').encode()
+            number = r'\d{1,18}' if digits == '0' else numbers[spec[-1:]].replace('%s', digits)
+            parts.append(f'{" *" if spec.startswith(">") else ""}(?P<{field}>{number})')
+    return (''.join(parts) + end).encode()
 
 
 TIMM_TRAIN = (
-    rb'Train: (?P<epoch><i>) \[ *(?P<step><i>)/(?P<steps><i>) \( *<i>%\)\] +Loss: +(?P<loss><nan>) +\( *<nan>\) +'
-    rb'Time: +(?P<now><f>)s, *<f>/s +\( *(?P<time><f>)s, *(?P<fps><f>)/s\) +LR: +[^ \n]+ +'
-    rb'Data: +<f> \( *(?P<data><f>)\)<end>'
+    rb'Train: (?P<epoch><e>) \[ *(?P<step><i>)/(?P<steps><n>) \( *<i>%\)\] +Loss: +(?P<loss>(?P<old><4>)|<nan>) +'
+    rb'\( *<nan>\) +Time: +(?P<now><f>)s, *<f>/s +\( *(?P<time><f>)s, *(?P<fps><f>)/s\) +LR: +[^ \n]+ +'
+    rb'Data: +<f> \( *(?P<data><f>)\)[ \t]*'
 )
 METER_TRAIN = (
-    rb'Epoch: \[(?P<epoch><i>)\] +\[ *(?P<step><i>)/(?P<steps><i>)\]  eta: <wait>  (?:lr: [^ \n]+  |)'
-    rb'(?:img/s: (?P<images><f>)  |)<meters>loss: (?P<loss><nan>) \([^)\n]*\)  <meters>time: (?P<time><f>)  '
-    rb'(?:fps: ?(?P<fps><f>)  |)data: (?P<data><f>)(?:  max mem: <i>|(?<=\.\d{4}))<end>'
+    rb'Epoch: \[(?P<epoch><e>)\] +\[ *(?P<step><i>)/(?P<steps><n>)\]  eta: <wait>  (?:lr: [^ \n]+  )?'
+    rb'(?:img/s: (?P<images><f>)  )?<meters>loss: (?P<loss><nan>) \([^)\n]*\)  <meters>time: (?P<time><f>)  '
+    rb'(?:fps: ?(?P<fps><f>)  )?data: (?P<data>\d+\.\d{4})(?:  max mem: (?P<peak_memory_mb><i>))?'
 )
 IMAGENET_TRAIN = (
-    rb'Epoch: \[(?P<epoch><i>)\]\[ *(?P<step><i>)/ *(?P<steps><i>)\]<s>Time +(?P<now><f>) +\( *(?P<time><f>)\)<s>'
-    rb'Data +<f> +\( *(?P<data><f>)\)<s>Loss +(?P<loss><nan>) +\( *<nan>\)<s>'
-    rb'Acc@1 +<f> +\( *<f>\)<s>Acc@5 +<f> +\( *<f>\)<end>'
+    rb'Epoch: \[(?P<epoch><e>)\]\[ *(?P<step><i>)/ *(?P<steps><n>)\](?:,? *lr:? *[^ \t\n]+)?<s>'
+    rb'Time +(?P<now><f>) +\( *(?P<time><f>)\)<s>(?:Data +<f> +\( *(?P<data><f>)\)<s>)?'
+    rb'Loss +(?P<loss><nan>) +\( *<nan>\)[^\n]*'
+)
+SWIN_TRAIN = (
+    rb'Train: \[(?P<epoch><e>)/(?P<planned_epochs><i>)\]\[(?P<step><i>)/(?P<steps><n>)\]<s>eta <wait> lr [^ \t\n]+<s>'
+    rb'(?:wd [^ \t\n]+<s>)?time (?P<now><f>) \((?P<time><f>)\)<s>loss (?P<loss><nan>) \(<nan>\)<s>'
+    rb'(?:\w{1,30} [^ \t\n]{1,30} \([^)\n]{1,30}\)<s>){0,5}mem (?P<peak_memory_mb><i>)MB'
 )
 EVENT_TRAIN = (
-    rb'^\{"event": "train", "time": (?P<clock><num>), "epoch": (?P<epoch><i>), "step": (?P<step><i>), '
-    rb'"steps": (?P<steps><i>), "loss": (?P<loss><num>), "fps": (?P<fps><num>), "step_ms": (?P<step_ms><num>), '
-    rb'"data_wait": (?P<data_wait><num>), .*\}<end>'
+    rb'(?m)^\{"event": "train", "time": (?P<clock><num>), "epoch": (?P<epoch><e>), "step": (?P<step><i>), '
+    rb'"steps": (?P<steps><n>), "loss": (?P<loss><num>), "fps": (?P<fps><num>), "step_ms": (?P<step_ms><num>), '
+    rb'"data_wait": (?P<data_wait><num>), [^\n]*\}\n'
 )
-STAR_EVAL = rb'<id>(?:\[AVG-ACC\] )?\* Acc@1 +(?P<acc1><.3>) Acc@5 +(?P<acc5><.3>)(?: loss (?P<loss><.3>))?<end>'
-TIMM_STAR = rb'\* Acc@1 (?P<acc1><.3>) \(<f>\) Acc@5 (?P<acc5><.3>) \(<f>\)<end>'
+TRAIN_FORMS = (
+    train('own train', b'Train: ', regex_of(messages.TRAIN_LINE, ''), 'interval', first=1),
+    train('timm train', b'Train: ', TIMM_TRAIN, 'running'),
+    train('swin train', b'Train: ', SWIN_TRAIN, 'running', first=None),
+    train('meter train', b'Epoch: [', METER_TRAIN, 'window'),
+    train('imagenet train', b'Epoch: [', IMAGENET_TRAIN, 'running', first=None),
+    Form('event train', 'train', b'{"event": "train"', compiled(EVENT_TRAIN), 'interval', first=1),
+)
+CSV_ROW = Form('csv row', 'row', b',', compiled(rb'<i>(?:,[-+.\w]*)+$'))  # below the header of a summary.csv
+# A line for a whole epoch, of log.txt or summary.csv
+EPOCH_RECORD = Form('epoch record', 'train', b'', re.compile(b''))
+
 TIMM_TEST = (
     rb'Test(?: \((?P<ema>EMA)\))?: \[ *(?P<step><i>)/(?P<steps><i>)\] +Time: +<f> \( *<f>\) +'
-    rb'Loss: +<nan> \( *(?P<loss><nan>)\) +Acc@1: +<f> \( *(?P<acc1><f>)\) +Acc@5: +<f> \( *(?P<acc5><f>)\)<end>'
+    rb'Loss: +<nan> \( *(?P<loss><nan>)\) +Acc@1: +<f> \( *(?P<acc1><f>)\) +Acc@5: +<f> \( *(?P<acc5><f>)\)$'
 )
-VISION_TEST = rb'Test: +(?P<ema>EMA)? *Acc@1 (?P<acc1><.3>) Acc@5 (?P<acc5><.3>)<end>'
-ACCURACY_OF = rb'Accuracy of the (?P<ema>ema )?(?:network|model) on the <i> test images: (?P<acc1><f>)%<end>'
-SPACH_FPS = rb'Epoch: \[<i>\] FPS: (?P<fps><f>) \(<f> s / it\)<end>'
-VIT_FPS = rb'<id>batch_size: *(?P<batch><i>) +Time: *(?P<time><f>) \* FPS@all (?P<fps><.3>)<end>'
-SUMMARY = f'^(?P<key>{"|".join(SUMMARY_KEYS)}) = ?(?P<value>.*?)<end>'.encode()
-MLLOG = rb':::MLLOG +(?P<json>\{.*?"key": *"(?P<key>\w+)".*\})<end>'
-RESUMED = rb'(?:=> )?[Ll]oaded (?:checkpoint|successfully) .*\(epoch <i>\)'
-RANK = rb'^(?:\[rank\d+\]: ?)?'
-ERROR = RANK + rb'(?P<reason>(?!\S*ChildFailedError)[A-Za-z_][\w.]*(?:Error|Exception)\b(?::.*?)?)<end>'
-EXCEPTION = RANK + rb'(?P<reason>[A-Za-z_][\w.]*Exception(?::.*?)?)<end>'
-INTERRUPT = RANK + rb'(?P<reason>KeyboardInterrupt(?::.*?)?)<end>'
+STAR = (  # does not say whose accuracy it is; where another line does, that comes later: a label
+    rb'<card>(?:\[AVG-ACC\] )?\* +(?:Acc|Prec)@1 +(?P<acc1><.3>) (?:Acc|Prec)@5 +(?P<acc5><.3>)'
+    rb'(?: loss (?P<loss><.3>))?$'
+)
+LABEL = (
+    rb'Accuracy of the (?P<ema>(?:ema|EMA) )?(?:network|model)(?P<ema2> EMA)? on (?:the )?<i> test images: '
+    rb'(?P<acc1><f>)%$'
+)
+FPS_AT_ALL = (
+    rb'<card>(?:batch_size: *(?P<batch><i>) +)?(?:Time: *(?P<time><f>) )?\* FPS@all (?P<fps><.3>)'
+    rb'(?:,? *TIME@all (?P<time2><.3>))?$'
+)
+KILLED = (  # by the kernel, as the shell tells it
+    rb'^(?:.{1,200}: line \d+: +\d+ )?(?P<reason>(?:Killed|Segmentation fault|Aborted|Terminated|Bus error)'
+    rb'(?: \(core dumped\))?)(?:  .*)?$'
+)
+SUMMARY = f'^(?P<key>{"|".join(SUMMARY_KEYS)}) = ?(?P<value>.*)$'.encode()
+FINAL = (
+    rb'^(?P<key>Final Performance images?/sec|Final Train Accuracy|E2E Training Duration sec|FPS(?= :)) *: *'
+    rb'(?P<value>.*)$'
+)
 
-FORMS = [
-    # training lines
-    form('own train', 'train', b'Train: ', regex_of(messages.TRAIN_LINE), 'interval', 1, 'rate'),
-    form('timm train', 'train', b'Train: ', TIMM_TRAIN, 'running', 0, 'last'),
-    form('meter train', 'train', b'Epoch: [', METER_TRAIN, 'window', 0, 'mean'),
-    form('imagenet train', 'train', b'Epoch: [', IMAGENET_TRAIN, 'running', None),
-    form('event train', 'train', b'{"', EVENT_TRAIN, 'interval', 1, 'rate'),
-    # evaluations
-    form('own eval', 'eval', b'Acc@1', regex_of(messages.EVAL_LINE)),
-    form('star eval', 'eval', b'Acc@1', STAR_EVAL),
-    form('timm star', 'eval', b'Acc@1', TIMM_STAR),
-    form('timm test', 'eval', b'Acc@1', TIMM_TEST),
-    form('vision test', 'eval', b'Acc@1', VISION_TEST),
-    form('accuracy of', 'coarse', b'ccuracy', ACCURACY_OF),
-    form('max accuracy', 'best', b'ccuracy', rb'Max accuracy: (?P<acc1><.2>)%<end>'),
-    form('best metric', 'best', b'Best metric', rb'\*\*\* Best metric: (?P<acc1><f>) \(epoch (?P<epoch><i>)\)<end>'),
+OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
+    ('own eval', 'eval', b'@1 ', regex_of(messages.EVAL_LINE)),
+    ('star', 'star', b'@1 ', STAR),
+    ('timm star', 'eval', b'@1 ', rb'\* Acc@1 (?P<acc1><.3>) \(<f>\) Acc@5 (?P<acc5><.3>) \(<f>\)$'),
+    ('timm test', 'eval', b'@1: ', TIMM_TEST),
+    ('vision test', 'eval', b'@1 ', rb'Test: +(?P<ema>EMA)? *Acc@1 (?P<acc1><.3>) Acc@5 (?P<acc5><.3>)$'),
+    ('label', 'label', b'ccuracy', LABEL),
+    ('max accuracy', 'best', b'ccuracy', rb'Max (?P<ema>ema |EMA )?accuracy: (?P<acc1>\d+\.\d\d)%$'),
+    ('best metric', 'best', b'Best metric', rb'\*\*\* Best metric: (?P<acc1><f>) \(epoch (?P<epoch><i>)\)$'),
     # throughput that the log states
-    form('own fps', 'throughput', b'FPS', regex_of(messages.THROUGHPUT_LINE)),
-    form('own fps', 'throughput', b'FPS', regex_of(messages.NO_THROUGHPUT_LINE)),
-    form('spach fps', 'claim', b'FPS', SPACH_FPS),
-    form('vit fps', 'claim', b'FPS', VIT_FPS),
-    form('van fps', 'claim', b'FPS', rb'(?:^|\s)FPS:(?P<fps><.2>)<end>'),
-    form('final', 'final', b'Final ', rb'Final Performance images?/sec *: *(?P<fps>.*?)<end>'),
-    form('final', 'final', b'FPS', rb'^FPS : *(?P<fps>.*?)<end>'),
-    form('final', 'final', b'Final ', rb'Final Train Accuracy *: *(?P<last_acc1>.*?)<end>'),
-    form('final', 'final', b'E2E ', rb'E2E Training Duration sec *: *(?P<seconds>.*?)<end>'),
-    form('summary', 'summary', b' =', SUMMARY),
-    # JSON
-    form('event', 'event', b'{"', rb'^\s*(?P<json>\{"event".*\})<end>'),
-    form('mllog', 'mllog', b'{"', MLLOG),
-    # where a training begins, goes on or fails
-    form('own run', 'begin', b' M param', regex_of(messages.RUN_LINE)),
-    form('own sizes', 'sizes', b' training images', regex_of(messages.SIZES_LINE)),
-    form('arguments', 'begin', b'Namespace(', rb'Namespace\((?P<arguments>.*)'),
-    form('own resume', 'resume', b'esum', regex_of(messages.RESUMED_LINE)),
-    form('resume', 'resume', b'oaded ', RESUMED),
-    form('resume', 'resume', b'esum', rb'\b[Rr]esum(?:ed|ing) (?:from|at|training)'),
-    form('error', 'error', b'rror', rb'\[Error\] *(?P<reason>.*?)<end>'),
-    form('error', 'error', b'rror', ERROR),
-    form('error', 'error', b'xception', EXCEPTION),
-    form('error', 'error', b'nterrupt', INTERRUPT),
-    form('error', 'error', b'fault', rb'^(?P<reason>Segmentation fault\b.*?)<end>'),
-    form('error', 'error', b'Killed', rb'^(?P<reason>Killed)<end>'),
-]
-
-# Kinds whose last line of a file, when it is cut short, still looks whole: without an end of line it is left out.
-UNSURE = {'summary', 'final', 'begin', 'sizes', 'resume'}
-# A line of the first form is a cut line of another form where the training has lines of one of these.
-CUT_LINES = {'star eval': {'own run', 'own train', 'own eval'}}
+    ('own fps', 'throughput', b'FPS', regex_of(messages.THROUGHPUT_LINE)),
+    ('own fps', 'throughput', b'FPS', regex_of(messages.NO_THROUGHPUT_LINE)),
+    ('spach fps', 'claim', b'FPS', rb'Epoch: \[<i>\] FPS: (?P<fps><f>) \(<f> s / it\)$'),
+    ('vit fps', 'claim', b'FPS', FPS_AT_ALL),
+    ('van fps', 'claim', b'FPS', rb'(?:^|\s)FPS:(?P<fps>\d+\.\d\d)$'),
+    ('summary', 'summary', b' =', SUMMARY),
+    *(('summary', 'summary', need, FINAL) for need in (b'Final ', b'E2E ', b'FPS')),
+    # a line for a whole epoch: JSON of DeiT's family, CSV of timm
+    ('event', 'event', b'{"', rb'^\{"event": (?!"train").*\}$'),
+    ('log.txt', 'epoch', b'{"', rb'^\{"(?:train|test)_\w+": .*\}$'),
+    ('summary.csv', 'header', b'epoch,', rb'^epoch,train_loss\b[\w,@/ .-]*$'),
+    # what a training says of itself before it begins
+    ('own run', 'begin', b' M param', regex_of(messages.RUN_LINE)),
+    ('own sizes', 'facts', b' training images', regex_of(messages.SIZES_LINE)),
+    ('arguments', 'arguments', b'Namespace(', rb'Namespace\((?P<arguments>.*)$'),
+    ('argument', 'argument', b'=', rb"^(?P<key>batch_size|world_size|epochs|model|arch)='?(?P<value>[^',)]+)'?[,)]$"),
+    ('timm ranks', 'begin', b'Training ', rb'Training in distributed mode.{1,99}, total (?P<ranks><i>)\b'),
+    ('timm ranks', 'begin', b'Training ', rb'Training with a single process on (?P<ranks>1)\b'),
+    ('timm epochs', 'facts', b' epochs', rb'Scheduled epochs: (?P<planned_epochs><i>)'),
+    ('deit epochs', 'facts', b' epochs', rb'Start training for (?P<planned_epochs><i>) epochs$'),
+    ('swin begins', 'begin', b'onfig saved', rb'Full config saved to '),
+    ('swin batch', 'facts', b'BATCH_SIZE', rb'^  BATCH_SIZE: (?P<batch_size><i>)$'),
+    ('swin ranks', 'facts', b'WORLD_SIZE', rb'RANK and WORLD_SIZE in environ: <i>/(?P<ranks><i>)$'),
+    ('own resume', 'resume', b'esum', regex_of(messages.RESUMED_LINE)),
+    ('resume', 'resume', b'oaded ', rb'[Ll]oaded (?:checkpoint|successfully) .{1,400}\(epoch <i>\)'),
+    ('resume', 'resume', b'esum', rb'\b[Rr]esum(?:ed|ing) (?:from|at|training)'),
+    # how it ends
+    ('training time', 'end', b'Training ', rb'Training time (?:(?P<days><i>) days?, )?(?P<clock><i>:\d\d:\d\d)$'),
+    ('ignored', 'ignored', b'xception', rb'^Exception ignored in\b'),
+    ('error', 'error', b'rror', rb'\[Error\] *(?P<reason>.*)$'),
+    ('error', 'error', b'rror', rb'^(?P<weak>\S*(?:ChildFailedError|CalledProcessError)\b.*)$'),
+    ('error', 'error', b'exitcode', rb'torch\.distributed\.[\w.]{0,60}: ?(?P<weak>failed \(exitcode: .*)$'),
+    ('error', 'error', b'rror', rb'^(?P<reason>[A-Za-z_][\w.]*(?:Error|Exception)(?:: .*|:)?)$'),
+    ('error', 'error', b'xception', rb'^(?P<reason>[A-Za-z_][\w.]*Exception(?:: .*|:)?)$'),
+    ('error', 'error', b'nterrupt', rb'^(?P<reason>KeyboardInterrupt(?:: .*)?)$'),
+    ('error', 'error', b'terminate', rb'^(?P<reason>terminate called .*)$'),
+    ('error', 'error', b'stopping', rb'(?P<reason>Loss is -?(?:nan|inf), stopping training)$'),
+    ('error', 'error', b'rror', rb'^(?P<reason>(?:slurmstepd|srun): error: .*)$'),
+    ('error', 'error', b'E', rb'^(?P<reason>E[A-Z0-9]\d{4}: .*)$'),  # of Ascend: EZ9999, E19999, EI0006
+    *(('error', 'error', word, KILLED) for word in (b'Killed', b'ault', b'Aborted', b'Terminated', b'Bus error')),
+)
+BY_NEED: dict = {}
+for _name, _kind, _need, _pattern in OTHER_FORMS:
+    _form = Form(_name, _kind, _need, compiled(_pattern))
+    _at_start = _pattern.startswith(b'^')  # search() would try it at every place of the line
+    BY_NEED.setdefault(_need, []).append((_form.regex.match if _at_start else _form.regex.search, _form))
+for _form in TRAIN_FORMS:  # one that stands between those of another form, or is damaged
+    BY_NEED.setdefault(_form.need, [])
+# Forms whose last line of a file, when it has no end of line, is known to be whole by how it ends.
+SURE = {'own eval', 'star', 'timm star', 'timm test', 'vision test', 'label', 'max accuracy', 'best metric'}
+SURE |= {'own fps', 'spach fps', 'vit fps', 'van fps', 'event', 'log.txt', 'error', 'training time'}
+UNSURE_END = re.compile(rb'  max mem: \d*$')  # of a training line; the rest of such lines is sure
 # A line with such a beginning that is of no form is reported as damaged.
-DAMAGED = re.compile(rb'Train: \d+ \[|Epoch: \[\d+\] *\[|\* Acc@1 \d|:::MLLOG|^\{"event')
-
-BY_NEED = {}
-for known in FORMS:
-    at_start = known.regex.pattern.startswith(b'^')  # search() would try it at every place of the line
-    BY_NEED.setdefault(known.need, []).append((known.regex.match if at_start else known.regex.search, known))
-BY_NEED = tuple(BY_NEED.items())
+DAMAGED = re.compile(rb'Train: \d+ \[|Train: \[\d|Epoch: \[\d+\] *\[|\* Acc@1 \d|^\{"event')
 
 
-def match(raw: bytes, active=BY_NEED):
-    """A line -> (its form, the match); (None, True) where it holds what a form needs, but is of none; (None, None)."""
-    near = None
-    for need, forms in active:
+def candidates_of(block: bytes) -> list:
+    """The rows of BY_NEED that can match in a line of this block."""
+    return [(need, forms) for need, forms in BY_NEED.items() if need in block]
+
+
+def match(raw: bytes, candidates: list) -> Tuple[Optional[Form], Optional['re.Match[bytes]'], bool]:
+    """A line without its end, and no training line -> (its form, the match), or (None, None); and whether it holds what
+    a form needs.
+    """
+    near = False
+    for need, forms in candidates:
         if need in raw:
             near = True
             for search, candidate in forms:
                 found = search(raw)
                 if found is not None:
-                    return candidate, found
-    return None, near
+                    return candidate, found, near
+    return None, None, near
+
+
+class Format(NamedTuple):
+    """needs: sets of tags; a log has the first format of which one set was seen whole. A tag is the name of a form, or
+    of a form and an optional group that its line had. fps: what the FPS that such a log states is, or None if it states
+    none. batch: whose images the batch size is that such a log prints among its arguments: a 'process' or a 'node'.
+    """
+
+    name: str
+    needs: Iterable[Set[str]]
+    fps: Optional[str] = None
+    batch: Optional[str] = None
+
+
+OURS = 'images over seconds after the warm-up, synchronised'
+FROM_START = 'running mean since the epoch began, first step included'
+WITHOUT_THREE = 'all images of the epoch over the time since its fourth step: n/(n-3) too high for n steps'
+WINDOWS = 'mean over windows of 20 steps; 0 before the 26th step, which is left out'
+COMPUTE = "one process's compute: loading left out, not synchronised"
+FORMATS = (
+    Format('metrics', [{'event'}, {'event train'}], OURS),
+    Format('result', [{'result'}], OURS),
+    Format('ours', [{'own train'}, {'own eval'}, {'own fps'}, {'own run'}], OURS),
+    Format('swin', [{'swin train'}, {'swin begins', 'label'}], None, 'process'),
+    Format('spach', [{'spach fps'}], WITHOUT_THREE, 'process'),
+    Format('twins', [{'meter train:fps'}], WINDOWS, 'process'),
+    Format('torchvision', [{'meter train:images'}, {'vision test'}], COMPUTE, 'process'),
+    Format('deit', [{'meter train'}, {'label'}, {'max accuracy'}], None, 'process'),
+    Format('log.txt', [{'log.txt'}]),
+    Format('vit', [{'vit fps'}, {'star:id'}], 'batch over mean step time of the epoch', 'node'),
+    Format('imagenet', [{'imagenet train'}, {'star'}], None, 'node'),
+    Format('van', [{'van fps'}], 'mean over epochs, the first 5 steps of each left out', 'process'),
+    Format('convmixer', [{'timm train:old'}], FROM_START, 'process'),
+    Format('timm', [{'timm train'}, {'timm test'}, {'timm star'}, {'best metric'}], FROM_START, 'process'),
+    Format('summary.csv', [{'summary.csv'}, {'csv row'}]),
+    Format('summary', [{'summary'}], 'as the run that wrote it measured'),
+)
+LOOKED_FOR = (
+    'training lines, evaluations and summaries of ours, timm, the DeiT and Swin families, the ImageNet example, '
+    "torchvision's references and the ModelZoo, JSON lines as DeiT's log.txt, and timm's summary.csv"
+)
+
+
+def describe(tags: Set[str]) -> Optional[Format]:
+    """The format that lines and their parts tell, or None."""
+    return next((known for known in FORMATS if any(need <= tags for need in known.needs)), None)

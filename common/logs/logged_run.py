@@ -1,43 +1,44 @@
 """One training of a log, reduced while its lines are read. Memory does not grow with the log."""
 
-from typing import Any, Dict, List, Optional
+import bisect
+import math
+from typing import Any, Callable, Dict, List, Optional, Set
 
-from common.logs.evaluations import Evaluation, Evaluations
+from common.logs.curve import Curve
+from common.logs.evaluations import LAG, Evaluation, Evaluations
 from common.logs.forms import Form
-from common.logs.series import YOUNG, Series
-from common.logs.training import Training
-
-
-class Clock:
-    """Seconds by the times that a log states, without the pauses before a process was resumed."""
-
-    def __init__(self):
-        self.first = self.last = None
-        self.passed = 0.0  # seconds of the processes before this one
-
-    def tick(self, time: Optional[float]) -> None:
-        if time is not None:
-            self.first = time if self.first is None else self.first
-            self.last = time
-
-    def seconds(self) -> Optional[float]:
-        return None if self.first is None else self.passed + self.last - self.first
+from common.logs.series import EPOCH, YOUNG, Series
+from common.logs.timing import Images, Timing
 
 
 class LoggedRun:
     """One training: its lines in order (.series), and what they say. numbers.summary computes the rest.
 
-    fields: what the log states outright; stated: values of a summary; measured: throughput by our own trainer.
+    fields: what lines, events and summaries state outright, {name: value}.
     """
 
     def __init__(self, fields: Optional[Dict[str, Any]] = None):
-        self.fields, self.stated, self.measured = dict(fields or {}), {}, {}
-        self.tags = set()  # names of the forms of its lines, and traits: they tell the format
+        self.fields = dict(fields or {})
+        self.tags: Set[str] = set()  # names of the forms of its lines, and which optional parts they had
         self.segments = 1  # processes, one after the other
-        self.series, self.training, self.evaluations, self.clock = Series(), Training(), Evaluations(), Clock()
-        self.pending_fields = {}  # of a process that was announced, and may belong to the next training
-        self.marks = []  # the last announcements, to know again those of other ranks
-        self.rank = None  # the first that spoke, in logs whose lines name their rank
+        self.mixed = False  # lines of two processes stand among each other
+        self.series, self.evaluations, self.images = Series(), Evaluations(), Images()
+        self.pending_fields: Dict[str, Any] = {}  # of a process that was announced, and may belong to the next training
+        self.marks: List[Any] = []  # the last announcements, to know again those of other ranks
+        self.rank: Optional[bytes] = None  # the first that spoke, in logs whose lines name their rank
+        # times that the log states, in seconds: of the process's first and last line; and what the processes before
+        # it took
+        self.first_time = self.last_time = None
+        self.passed = 0.0
+        self.records = 0  # training lines
+        self.done: Dict[int, int] = {}  # epoch -> its steps that are done
+        self.epoch: Optional[int] = None  # of the last training line
+        self.loss, self.rate = Curve(), Curve()
+        self.first_loss = self.last_loss = self.min_loss = None
+        self.timing: Optional[Timing] = None
+        # images per second that the log states: how many times and their sum; of running means the last counts
+        self.claims, self.claims_sum, self.last_claim = 0, 0.0, None
+        self.claim_lines: List[tuple] = []  # the last lines that stated it: line, epoch, training lines before it
 
     # ---- processes: where this training begins, and where it goes on
 
@@ -48,30 +49,26 @@ class LoggedRun:
         begun, the line is another rank's, and so is the same text when it comes again.
         """
         series = self.series
-        if self.is_empty():
-            self.fields.update(fields)
-            if kind == 'resume':
-                self.fields['resumed'] = True
+        if not self.records and not self.evaluations.recent:
+            self.fields.update(fields, resumed=kind == 'resume' or self.fields.get('resumed'))
         elif text not in self.marks and (not series.young() or kind == 'resume'):
             series.pending = kind if series.pending != 'resume' else series.pending
             self.pending_fields.update(fields)
         if text is not None:
-            self.marks.append(text)
-            del self.marks[:-YOUNG]
-
-    def is_empty(self) -> bool:
-        return not self.training.records and not self.evaluations.curve.seen and not self.series.window
+            self.marks = self.marks[-YOUNG:] + [text]
 
     def resume(self, key: Optional[int] = None) -> None:
-        """A process goes on with this training, at position `key` if that is known."""
+        """A process goes on with this training, at position `key` if that is known: steps done again count once."""
+        self.passed, self.first_time = self.seconds() or 0.0, None
         self.segments += 1
-        self.training.restart(key)
+        if self.timing is not None:
+            self.timing.restart()
+        if key is not None:
+            self.done = {epoch: steps for epoch, steps in self.done.items() if epoch < key // EPOCH}
+        self.fields.pop('seconds', None)
         self.fields.update(self.pending_fields, resumed=True)
-        self.pending_fields = {}
+        self.pending_fields, self.evaluations.recent = {}, []
         self.series.restart()
-        passed = self.seconds() or 0.0
-        self.clock = Clock()
-        self.clock.passed = passed
 
     def current_fields(self) -> Dict[str, Any]:
         """The fields of the process that has been announced last."""
@@ -79,45 +76,107 @@ class LoggedRun:
 
     def is_first_rank(self, rank: Optional[bytes]) -> bool:
         """Whether a line is of the rank that spoke first. Lines that name no rank are."""
-        if rank is not None and self.rank is None:
-            self.rank = rank
+        self.rank = rank if self.rank is None else self.rank
         return rank is None or rank == self.rank
+
+    def tick(self, time: Optional[float]) -> None:
+        """A line states a time, in seconds."""
+        if time is not None:
+            self.first_time = time if self.first_time is None else self.first_time
+            self.last_time = time
+
+    def seconds(self) -> Optional[float]:
+        """Since the training began, without the pauses before a process was resumed: by the times of lines, as the log
+        states it, or the sum of the steps; else None.
+        """
+        if self.first_time is not None:
+            return self.passed + self.last_time - self.first_time
+        if self.fields.get('seconds') is not None:
+            return self.passed + self.fields['seconds']
+        return self.timing.seconds() if self.timing is not None else None
 
     # ---- what the lines say
 
     def train(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
-        self.training.add(form, columns, keys)
-        self.forget_failure()
+        """Lines of one form at ascending positions. columns: {group of the form's regex: its values}."""
+        low, total = 0, columns['total']
+        while low < len(keys):
+            high = bisect.bisect_left(keys, (keys[low] // EPOCH + 1) * EPOCH, low)
+            self._train_epoch(form, {name: column[low:high] for name, column in columns.items()}, keys[low:high])
+            low = high
 
-    def evaluation(self, new: Evaluation) -> None:
-        place = (self.series.last_key, new.epoch)
-        epoch, records = self.training.epoch if new.epoch is None else new.epoch, self.training.records
-        if self.evaluations.is_repeat(new, epoch, place, records):
-            return
-        self.evaluations.add(new, epoch, place, records, self.seconds())
-        self.fields.update(last_acc1=new.acc1, last_acc5=new.acc5, last_epoch=epoch, eval_loss=new.loss)
+        def place(i: int) -> float:
+            return keys[i] // EPOCH + keys[i] % EPOCH / total[i]
+
+        self._add_losses(list(map(float, columns['loss'])), place)
+        self.records += len(keys)
+        for name in ('peak_memory_mb', 'planned_epochs'):
+            if columns.get(name, [None])[-1] is not None:
+                self.fields[name] = int(columns[name][-1])
+        for name in ('fps', 'images'):
+            at = [i for i, rate in enumerate(columns.get(name, ())) if rate is not None]
+            self._add_rates(form, [columns[name][i] for i in at], lambda i, at=at: place(at[i]))
+        self.go_on()
+
+    def _train_epoch(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
+        """Steps and times of lines that are of one epoch."""
+        epoch, first = keys[0] // EPOCH, form.first
+        if form.timing and self.timing is None:
+            self.timing = Timing(min(1, keys[0] % EPOCH) if first is None else first, self.images)
+        before = epoch * EPOCH + (self.timing.first if self.timing else 1) - 1
+        counts = [key - before for key in keys]
+        self.epoch, self.done[epoch] = epoch, counts[-1]
+        if form.timing:
+            self.timing.lines(form, epoch, counts, columns['total'][-1], columns)
+
+    def _add_losses(self, losses: List[float], place: Callable[[int], float]) -> None:
+        """place(i): where line i stands on a curve, in epochs."""
+        at, finite = range(len(losses)), losses
+        if not math.isfinite(sum(losses)):
+            at = [i for i in at if math.isfinite(losses[i])]
+            finite = [losses[i] for i in at]
+        if finite:
+            self.loss.extend(len(at), lambda i: (place(at[i]), finite[i]))
+            self.first_loss = finite[0] if self.first_loss is None else self.first_loss
+            self.min_loss = min(finite) if self.min_loss is None else min(self.min_loss, min(finite))
+        self.last_loss = losses[-1]
+
+    def _add_rates(self, form: Form, rates: List[bytes], place: Callable[[int], float]) -> None:
+        """Images per second of training lines: means over windows, of which all above 0 count, or running means."""
+        if rates:
+            self.rate.extend(len(rates), lambda i: (place(i), float(rates[i])))
+            above = [rate for rate in map(float, rates) if rate > 0] if form.timing == 'window' else []
+            self.claims, self.claims_sum = self.claims + len(above), self.claims_sum + sum(above)
+            self.last_claim = float(rates[-1]) if form.timing == 'running' else None
+
+    def evaluation(
+        self, number: int, acc1: float, acc5: Any, loss: Any, epoch: Any = None, coarse: bool = False
+    ) -> Evaluation:
+        """An evaluation of the line with this number, which may state its epoch."""
+        where = (self.series.last_key, self.records, self.seconds(), number)
+        return Evaluation(acc1, acc5, loss, self.epoch if epoch is None else epoch, epoch is not None, *where, coarse)
+
+    def claim(self, fps: float, raw: bytes) -> bool:
+        """A line between the training lines states the rate of an epoch. -> False where it is that of another rank:
+        there is one an epoch, and the same line within LAG training lines is no other.
+        """
+        for line, epoch, records in self.claim_lines:
+            if epoch == self.epoch is not None or (raw == line and self.records - records < LAG):
+                return False
+        self.claim_lines = self.claim_lines[-YOUNG:] + [(raw, self.epoch, self.records)]
+        self.claims, self.claims_sum = self.claims + 1, self.claims_sum + fps
+        return True
+
+    def end(self, status: str, reason: Optional[str] = None, weak: bool = False) -> None:
+        """It came to its end, 'OK' or 'FAILED'. The first end counts: when a rank dies, the other ranks fail after it,
+        and what a dying interpreter prints after a good end is none. weak: the reason only says that some process
+        failed.
+        """
+        if self.fields.get('status') is None or (self.fields.get('weak') and not weak):
+            self.fields.update(status=status, reason=reason, weak=weak)
         self.series.closed = True
-        self.forget_failure()
 
-    def claim(self, fps: float, raw: bytes) -> None:
-        self.training.claims.add(fps, raw, self.training.epoch, self.training.records)
-
-    def fail(self, reason: str) -> None:
-        """The first of several reasons counts: when a rank dies, the other ranks fail after it."""
-        if self.fields.get('status') is None:
-            self.fields.update(status='FAILED', reason=reason)
-        self.series.closed = True
-
-    def forget_failure(self) -> None:
-        """The training went on: what looked like a failure was none."""
-        if self.fields.get('status') == 'FAILED':
-            self.fields.update(status=None, reason=None)
-
-    def seconds(self) -> Optional[float]:
-        """Since the training began: by the clock, else the sum of its steps, else None."""
-        if self.clock.first is not None:
-            return self.clock.seconds()
-        timing = self.training.timing
-        if timing is None:
-            return None
-        return (timing.all_seconds + (timing.last or (0, 0))[1]) or None
+    def go_on(self) -> None:
+        """The training went on: what looked like an end was none."""
+        if self.fields.get('status') is not None:
+            self.fields.update(status=None, reason=None, ended=False, weak=False)

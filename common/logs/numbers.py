@@ -1,165 +1,214 @@
-"""A training in numbers."""
+"""A training in numbers. What the log does not say is None; a problem tells of a number that had to be left out."""
 
 import math
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
+from common.logs.evaluations import EMA, MODEL
+from common.logs.forms import LOOKED_FOR, Format, describe
 from common.logs.logged_run import LoggedRun
+from common.logs.values import first
 
-DESCRIPTION = (
-    'network case case_name model device device_kind ranks batch_size precision torch checkpoint'.split()
-)  # either an event, a line or a summary states these
-THROUGHPUT = (
-    'fps fps_source fps_reason step_ms step_ms_p50 step_ms_p95 data_wait measured_steps fps_run peak_memory_mb'.split()
-)
+KEYS = """
+    format status finished network case case_name model device device_kind ranks batch_size precision torch checkpoint
+    fps fps_source fps_claimed fps_run step_ms step_ms_p50 step_ms_p95 data_wait measured_steps
+    global_batch peak_memory_mb best_acc1 best_epoch seconds_to_best last_acc1 last_acc5 last_epoch ema_acc1 eval_loss
+    first_loss final_loss min_loss steps logged_steps epochs seconds resumed seconds_to_target
+    reason fps_reason fps_meaning
+""".split()
+OF_THE_RUN = 'network case case_name model device device_kind batch_size precision torch checkpoint'.split()
+CURVES = ('loss_curve', 'fps_curve', 'evaluations')
 ROUNDING = 0.006  # percent; the best accuracy that a log states may be printed with two decimals
-PASSES = 3  # training is counted as three forward passes
+TOO_COARSE = 0.02  # of the time; more must not be open by the rounding of the printed times
+NEAR = 0.1  # how far the FPS of a summary times the time of a step may be from the images of a step
+MIXED = 'lines of two processes stand among each other'
+NOT_KNOWN = f'the format is not known; looked for: {LOOKED_FOR}'
 
 
-def summary(
-    run: LoggedRun,
-    batch: Optional[int] = None,
-    target_acc: Optional[float] = None,
-    model_flops: Optional[float] = None,
-    peak_tflops: Optional[float] = None,
-) -> Dict[str, Any]:
-    """All numbers of a training; None for what the log does not give. Accuracies in percent.
+def summary(run: LoggedRun, batch: Optional[int] = None, target_acc: Optional[float] = None) -> Dict[str, Any]:
+    """All numbers of a training; None for what the log does not give. Accuracies in percent, seconds, milliseconds
+    (names with _ms), MB of 2**20 bytes (of the process that printed), images a second; data_wait is a share (0..1).
 
     batch: images of all ranks per step, for logs that do not state it.
-    target_acc: percent; seconds_to_target is the time when an evaluation first reached it.
-    model_flops: operations of one image's forward pass; peak_tflops: what all devices of the training together can do,
-    in 1e12 operations a second. With both, mfu is the share of the peak (0..1) that was used.
+    target_acc: percent; seconds_to_target is the time when an evaluation of the model first reached it.
     """
-    training = run.training
-    if training.timing is not None:
-        training.timing.close()
-    numbers = {name: first(run.fields.get(name), run.stated.get(name)) for name in DESCRIPTION}
-    numbers.update(throughput(run, batch))
-    numbers.update(accuracy(run))
-    numbers.update(losses(run))
-    status, reason = verdict(run, numbers)
-    resumed_from_another_log = bool(run.fields.get('resumed') and run.segments == 1)
-    numbers.update(
-        steps=training.steps or None,
-        logged_steps=training.records or None,
-        epochs=training.epochs or None,
-        seconds=first(run.seconds(), run.stated.get('seconds')),
-        resumed=run.segments - 1 + resumed_from_another_log,
-    )
-    reached = [time for acc1, time in run.evaluations.rising if target_acc is not None and acc1 >= target_acc]
-    numbers['seconds_to_target'] = reached[0] if reached else None
-    numbers['mfu'] = None
-    if model_flops and peak_tflops and numbers['fps']:
-        passes = 1 if numbers['case'] == 'eval' else PASSES
-        numbers['mfu'] = numbers['fps'] * passes * model_flops / (peak_tflops * 1e12)
-    return dict(numbers, status=status, reason=reason)
+    if run.timing is not None:
+        run.timing.close()
+    known, problems, stated = describe(run.tags), [], run.fields
+    found: Dict[str, Any] = dict.fromkeys(KEYS)
+    found.update((name, stated.get(name)) for name in (OF_THE_RUN if run.mixed else KEYS) if name != 'fps')
+    found.update(format=known.name if known else None, ranks=ranks(run, known))
+    if not run.mixed:
+        found.update(counts(run), global_batch=global_batch(run, known, batch, problems))
+        found.update(throughput(run, found, problems))
+        found.update(accuracy(run, target_acc))
+    found['finished'] = None if run.mixed else finished(run)
+    found['fps_reason'] = MIXED if run.mixed else found['fps_reason']
+    found['status'], found['reason'] = verdict(run, found)
+    found['fps_meaning'] = known.fps if known and found['fps_claimed'] is not None else None
+    found.update(zip(CURVES, (curve.all() for curve in (run.loss, run.rate, run.evaluations.curve))))
+    for name, value in found.items():
+        found[name] = None if isinstance(value, float) and not math.isfinite(value) else value
+    return dict(found, problems=problems)
 
 
-def first(*values: Any) -> Any:
-    """The first of the values that is not None, or None."""
-    return next((value for value in values if value is not None), None)
+def counts(run: LoggedRun) -> Dict[str, Any]:
+    """Losses; seconds since the training began; how many steps and epochs the log shows, those done twice once."""
+    found: Dict[str, Any] = dict(seconds=first(run.seconds(), run.fields.get('e2e_seconds')))
+    found['resumed'] = run.segments - 1 + bool(run.fields.get('resumed') and run.segments == 1)
+    if run.records:
+        found.update(epochs=len(run.done), first_loss=run.first_loss, final_loss=run.last_loss, min_loss=run.min_loss)
+    if run.timing is not None:
+        found.update(steps=sum(run.done.values()), logged_steps=run.records)
+    return found
 
 
-def global_batch(run: LoggedRun, asked: Optional[int]) -> Optional[int]:
-    """Images of all ranks per step: as asked, as the log states it, or as a line's rate times its time; or None."""
-    given, timing = asked or run.fields.get('global_batch'), run.training.timing
-    if given is None and timing is not None and timing.images_per_step:
-        given = round(sum(timing.images_per_step) / len(timing.images_per_step))
-    return given or None
+# ---- throughput
 
 
-def throughput(run: LoggedRun, asked: Optional[int]) -> Dict[str, Any]:
+def ranks(run: LoggedRun, known: Optional[Format]) -> Optional[int]:
+    """How many processes trained. Beside a node's batch size, world_size may count nodes or processes."""
+    world = run.fields.get('world_size') if known and known.batch == 'process' else None
+    return first(run.fields.get('ranks'), world)
+
+
+def global_batch(run: LoggedRun, known: Optional[Format], asked: Optional[int], problems: List[str]) -> Optional[int]:
+    """Images of all ranks per step: as asked, as the log states it, or as its rates and times tell; or None."""
+    given, one, world = first(asked, run.fields.get('global_batch')), run.fields.get('batch_size'), ranks(run, known)
+    if given is None and one and known and known.batch == 'node':
+        given = one if run.fields.get('world_size') in (-1, 1) else run.images.multiple_of(one)
+        if given is None:
+            problems.append(f'batch_size {one} is that of a node, and the log does not say how many nodes there are')
+    elif given is None and one and world and 'summary' not in run.tags:
+        given = one * world
+    if given and run.images.excludes(given):
+        where = '--batch' if asked else 'the log'
+        problems.append(f'a step has {given} images by {where}, but about {run.images.low:.6g} by the rates and times')
+        return None
+    return given or run.images.multiple_of(1)
+
+
+def throughput(run: LoggedRun, found: Dict[str, Any], problems: List[str]) -> Dict[str, Any]:
     """fps and where it comes from, and the times of steps.
 
     fps_source: 'measured', where all images of the steps after the warm-up were divided by their seconds, by our own
     trainer or here; 'claimed', where it is what a log of another code base states; None, and then fps_reason says why.
     """
-    timing, stated, batch = run.training.timing, run.stated, global_batch(run, asked)
-    claims = run.training.claims
-    claimed = run.measured.get('fps') or stated.get('fps') or claims.mean() or claims.last
-    reason = run.fields.get('fps_reason') or stated.get('fps_reason')
-    found = dict(dict.fromkeys(THROUGHPUT), fps_claimed=claimed, global_batch=batch, fps_reason=reason)
-    timed = timing is not None and timing.steps and timing.seconds > 0
-    if timed:
-        found.update(step_times(timing))
-    found.update((name, stated[name]) for name in found if stated.get(name) is not None and name != 'fps')
-    found.update((name, value) for name, value in run.measured.items() if value is not None)
-    fps = run.measured.get('fps')
-    if fps is None and stated.get('fps') and stated.get('status') is not None:  # a summary that our launch.sh wrote
-        fps = stated['fps']
-    if fps is None and batch and timed and not found['fps_reason']:
-        fps = batch * timing.steps / timing.seconds
-    if fps is not None:
-        return dict(found, fps=fps, fps_source='measured')
-    if found['fps_reason'] is None:
-        found['fps_reason'] = why_not_measured(timing, timed, batch)
-        if claimed is not None:
-            found.update(fps=claimed, fps_source='claimed')
-    return found
+    timing, stated, reason = run.timing, run.fields, found['fps_reason']
+    claimed = first(stated.get('fps'), claim(run, found['ranks'], problems))
+    more = step_times(timing) if timing is not None else {}
+    more = {name: value for name, value in more.items() if stated.get(name) is None}
+    if stated.get('step_time'):
+        more['step_ms'] = summary_step_ms(run, problems)
+    fps = stated.get('fps') if stated.get('measured') else None
+    if fps is None and not reason:
+        fps, reason = fps_by_times(timing, found['global_batch'], more.get('step_ms') is not None)
+    source = 'measured' if fps is not None else None
+    if fps is None and not found['fps_reason'] and claimed is not None:
+        fps, source = claimed, 'claimed'
+    return dict(more, fps=fps, fps_source=source, fps_reason=reason, fps_claimed=claimed)
+
+
+def claim(run: LoggedRun, world: Optional[int], problems: List[str]) -> Optional[float]:
+    """The FPS that the log states, if it is that of all processes."""
+    if 'meter train:images' in run.tags and world != 1:
+        problems.append("img/s is one process's, and not the training's; left out")
+        return None
+    return run.claims_sum / run.claims if run.claims else run.last_claim
 
 
 def step_times(timing: Any) -> Dict[str, Any]:
-    """The mean step and its percentiles in milliseconds, and the share of the time that was spent waiting for data."""
-    found = {
-        'step_ms': 1000 * timing.seconds / timing.steps,
-        'data_wait': timing.data / timing.seconds,
-        'measured_steps': timing.steps,
+    """The mean step and its percentiles in milliseconds, and the share of the time that was spent waiting for data.
+    Percentiles only where the log has the time of every step. Nothing where the times were printed too coarsely.
+    """
+    counted = timing.counted
+    if not counted.seconds or counted.unsure > TOO_COARSE * counted.seconds:
+        return {}
+    return {
+        'measured_steps': counted.steps,
+        'step_ms': 1000 * counted.seconds / counted.steps,
+        'step_ms_p50': timing.percentile_ms(50),
+        'step_ms_p95': timing.percentile_ms(95),
+        'data_wait': counted.waited / counted.seconds if timing.has_waits else None,
     }
-    for percent in (50, 95):
-        seconds = timing.times.percentile(percent)
-        found[f'step_ms_p{percent}'] = None if seconds is None else 1000 * seconds
-    return found
 
 
-def why_not_measured(timing: Any, timed: bool, batch: Optional[int]) -> Optional[str]:
+def fps_by_times(timing: Any, batch: Optional[int], precise: bool) -> Tuple[Optional[float], Optional[str]]:
+    """-> (images per second after the warm-up, None) or (None, why not)."""
     if timing is None:
-        return 'the log has no step times'
-    if not timed:
-        return 'the log has no step times after the warm-up'
-    return None if batch else 'the log does not say how many images a step has; give --batch'
+        return None, 'the log has no step times'
+    if not timing.counted.seconds:
+        return None, 'the log has no step times after the warm-up'
+    if timing.counted.share > 0:
+        return timing.counted.steps / timing.counted.share, None
+    if not precise:
+        return None, 'the step times are printed too coarsely for steps as short as these'
+    if not batch:
+        return None, 'the log does not say how many images a step has; give --batch'
+    return batch * timing.counted.steps / timing.counted.seconds, None
 
 
-def accuracy(run: LoggedRun) -> Dict[str, Any]:
-    """The last evaluation and the best one. What the log calls its best counts where it is better than those in it."""
-    stated, evaluations = run.stated, run.evaluations
-    best, epoch, seconds = evaluations.best or (None, None, None)
-    claim, claim_epoch = evaluations.best_claim or (stated.get('best_acc1'), stated.get('best_epoch'))
-    if claim is not None and (best is None or claim > best + ROUNDING):
-        best, epoch, seconds = claim, claim_epoch, None
-    last = first(run.fields.get('last_acc1'), stated.get('last_acc1'))
-    return {
-        'best_acc1': first(best, last),
-        'best_epoch': None if epoch is None else int(epoch),
-        'last_acc1': last,
-        'last_acc5': run.fields.get('last_acc5'),
-        'last_epoch': run.fields.get('last_epoch'),
-        'ema_acc1': first(run.fields.get('ema_acc1'), stated.get('ema_acc1')),
-        'eval_loss': run.fields.get('eval_loss'),
-        'seconds_to_best': seconds,
-    }
+def summary_step_ms(run: LoggedRun, problems: List[str]) -> Optional[float]:
+    """The TrainingTime of a summary in milliseconds. Old folders wrote seconds or milliseconds: FPS times the time of
+    a step is the images of a step, which tells.
+    """
+    time, fps, one, world = (run.fields.get(name) for name in ('step_time', 'fps', 'batch_size', 'ranks'))
+    for images in (one * (world or 1), one) if one and fps else ():
+        for unit in (1, 1000):
+            if abs(fps * time * unit / 1000 / images - 1) <= NEAR:
+                return time * unit
+    problems.append(f'TrainingTime = {time:g}: FPS and BatchSize do not tell whether seconds or milliseconds; left out')
+    return None
 
 
-def losses(run: LoggedRun) -> Dict[str, Any]:
-    training = run.training
-    last = training.last_loss if training.records else run.stated.get('final_loss')
-    return {
-        'first_loss': training.first_loss,
-        'final_loss': last if last is not None and math.isfinite(last) else None,
-        'min_loss': first(training.min_loss, run.stated.get('min_loss')),
-    }
+# ---- accuracy, losses, end
 
 
-def verdict(run: LoggedRun, numbers: Dict[str, Any]) -> Tuple[Optional[str], Optional[str]]:
-    """-> (status, reason): 'FAILED' and why; 'OK' where the log says that the training ended well; else None."""
+def accuracy(run: LoggedRun, target_acc: Optional[float]) -> Dict[str, Any]:
+    """The last evaluation and the best one of the model, and the last of the averaged weights (ema_acc1).
+    What the log calls its best counts where it is better than those in it.
+    """
+    stated, evaluations = run.fields, run.evaluations
+    found: Dict[str, Any] = {}
+    last, best, averaged = evaluations.last.get(MODEL), evaluations.best, evaluations.last.get(EMA)
+    if last is not None:
+        found.update(last_acc1=last.acc1, last_acc5=last.acc5, last_epoch=last.epoch, eval_loss=last.loss)
+        found.update(best_acc1=best.acc1, best_epoch=best.epoch, seconds_to_best=best.seconds)
+    if averaged is not None:
+        found['ema_acc1'] = averaged.acc1
+    claim, epoch = evaluations.best_claim or (stated.get('best_acc1'), stated.get('best_epoch'))
+    if claim is not None and (best is None or claim > best.acc1 + ROUNDING):
+        found.update(best_acc1=claim, best_epoch=epoch, seconds_to_best=None)
+    elif best is None:
+        found['best_acc1'] = stated.get('last_acc1')
+    reached = [time for acc1, time in evaluations.rising if target_acc is not None and acc1 >= target_acc]
+    return dict(found, seconds_to_target=reached[0] if reached else None)
+
+
+def finished(run: LoggedRun) -> Optional[bool]:
+    """Whether all epochs were done; None where the log says neither that it ended nor how many there were to be."""
+    planned, ok = run.fields.get('planned_epochs'), run.fields.get('status') == 'OK'
+    if run.fields.get('ended'):
+        return True
+    if not planned or run.epoch is None:
+        return True if ok else None
+    last = planned - 1
+    if 'swin train' in run.tags:  # Swin's kin number epochs from where they number steps
+        last += run.timing.first
+    return run.epoch >= last and (ok or any(new.epoch == run.epoch for new in run.evaluations.last.values()))
+
+
+def verdict(run: LoggedRun, found: Dict[str, Any]) -> Tuple[Optional[str], Optional[str]]:
+    """-> (status, reason): 'FAILED' and why; 'OK' where the log says that the training ended well; 'UNFINISHED' where
+    it ends before its last epoch, and may still be running; else None, with a reason where the format is not known.
+    """
     status, reason = run.fields.get('status'), run.fields.get('reason')
-    if status is None:
-        status, reason = run.stated.get('status'), run.stated.get('reason')
-    if status is None and run.stated.get('failure'):
-        return 'FAILED', run.stated['failure']
-    last_loss = run.training.last_loss
-    if status != 'FAILED' and last_loss is not None and not math.isfinite(last_loss):
+    if status == 'FAILED':
+        return status, reason
+    if run.last_loss is not None and not math.isfinite(run.last_loss):
         return 'FAILED', 'the last loss is no number'
-    says_something = run.fields.get('fps_reason') or run.training.records
-    no_number = all(numbers[name] is None for name in ('fps', 'best_acc1', 'final_loss'))
-    if status is None and not says_something and no_number:
-        return 'FAILED', 'the log holds no step, accuracy or throughput'
+    if found['finished'] is False:
+        where = f'the log ends in epoch {run.epoch}, and {run.fields["planned_epochs"]:g} epochs were planned'
+        return 'UNFINISHED', f'{where}: it was cut short, or still runs'
+    if run.mixed or (status is None and found['format'] is None):
+        return None, MIXED if run.mixed else NOT_KNOWN
     return status, reason

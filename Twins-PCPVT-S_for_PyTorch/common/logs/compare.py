@@ -1,26 +1,23 @@
-"""The commands compare and check, for a CI: exit 1 where a number is worse than another, or missing."""
+"""The commands compare and check, for a CI: exit 1 where a number is worse than another, too low or missing."""
 
 import math
 import sys
 from argparse import Namespace
-from typing import Dict, List
+from typing import Any, Dict, List, NamedTuple, Optional
+from xml.etree import ElementTree
 
-from common.logs.report import TOO_GOOD, Mistake, Read, Summary, brief, value_of
-from common.messages import MISSING
+from common.logs import report
+from common.logs.numbers import NOT_KNOWN
+from common.logs.report import Mistake, Read, Summary, brief, markdown, said, short_name, value_of
+from common.messages import MISSING, show
 
-FAIL_UNDER = 'fps=0.95,acc=0.99'
+FAIL_UNDER, MIN = 'fps=0.95,acc=0.99', 'acc1=75.9'
 LOWER_IS_BETTER = ('loss', 'step_ms', 'data_wait', 'seconds', 'memory')  # parts of names
-COMPARED = (
-    'fps',
-    'best_acc1',
-    'last_acc1',
-    'final_loss',
-    'step_ms_p50',
-    'step_ms_p95',
-    'data_wait',
-    'peak_memory_mb',
-    'seconds',
-)
+COMPARED = 'fps best_acc1 last_acc1 ema_acc1 final_loss step_ms_p50 step_ms_p95 data_wait peak_memory_mb seconds'
+
+
+def is_bad(found: Summary) -> bool:
+    return found['status'] == 'FAILED' or found['reason'] == NOT_KNOWN
 
 
 def finish(wrong: List[str]) -> int:
@@ -30,96 +27,163 @@ def finish(wrong: List[str]) -> int:
     return 1 if wrong else 0
 
 
+def pairs(text: str, option: str, example: str) -> Dict[str, float]:
+    """'fps=0.95,acc=0.99' -> {'fps': .95, 'acc': .99}; Mistake."""
+    found = {}
+    for part in text.split(','):
+        name, _, number = part.partition('=')
+        try:
+            found[name.strip()] = float(number)
+        except ValueError as e:
+            raise Mistake(f'{option} {text!r}: write it as KEY=NUMBER,... such as {example}') from e
+        if not math.isfinite(found[name.strip()]):
+            raise Mistake(f'{option} {text!r}: {number} is no number to compare with')
+    return found
+
+
+# ---- check
+
+
+class Case(NamedTuple):
+    """One thing that was checked. wrong: why it is not as it should be, or None."""
+
+    name: str
+    value: str
+    wrong: Optional[str]
+
+
 def check(args: Namespace, read: Read) -> int:
-    found = read(args.path)
-    wrong = [f'FAILED: {found["reason"]}'] if found['status'] == 'FAILED' else []
-    for name in args.require.split(','):
-        value = value_of(found, name.strip(), '--require')
+    found = read(args.path, target_acc=args.target_acc)
+    cases = checked(args, found)
+    if args.junit:
+        write_junit(args.junit, args.path, cases)
+    if args.form == 'markdown':
+        print(markdown(('check', 'value', 'result'), ((c.name, c.value, c.wrong or 'ok') for c in cases)))
+    else:
+        for case in cases:
+            if case.wrong is None:
+                print(f'{case.name} {case.value}')
+    failed = finish([case.wrong for case in cases if case.wrong is not None])
+    return report.FORMAT_NOT_KNOWN if found['reason'] == NOT_KNOWN else failed
+
+
+def checked(args: Namespace, found: Summary) -> List[Case]:
+    """The log itself, and what the options ask for."""
+    wanted = [(name.strip(), None, '--require') for name in args.require.split(',')]
+    wanted += [(name, least, '--min') for part in args.min or () for name, least in pairs(part, '--min', MIN).items()]
+    wanted += [('best_acc1', args.target_acc, '--target-acc')] if args.target_acc is not None else []
+    cases = [Case('status', show(found['status']), said(found) if is_bad(found) else None)]
+    for name, least, option in wanted:
+        value, wrong = value_of(found, name, option), None
         if value is None:
-            why = found['fps_reason'] if name == 'fps' else None
-            wrong.append(f'{name} is missing in {args.path}' + (f' ({why})' if why else ''))
-        else:
-            print(f'{name} {brief(value)}' + (f' ({found["fps_source"]})' if name == 'fps' else ''))
-    return finish(wrong)
+            why = f' ({found["fps_reason"]})' if name == 'fps' and found['fps_reason'] else ''
+            wrong = f'{name} is missing in {args.path}{why}'
+        elif least is not None and value < (in_percent(least, option) if 'acc' in name else least):
+            wrong = f'{name} is {brief(value)}, and at least {least:g} is asked for'
+        source = f' ({found["fps_source"]})' if name == 'fps' else ''
+        cases.append(Case(name if least is None else f'{name} >= {least:g}', brief(value) + source, wrong))
+    if args.finished:
+        not_so = said(found) or 'the log does not say that all epochs were done'
+        cases.append(Case('finished', show(found['finished']), None if found['finished'] else not_so))
+    return cases
+
+
+def in_percent(value: float, option: str) -> float:
+    """An accuracy as it is given with an option. Mistake where it is a share, or no percentage."""
+    if not 1 < value <= 100:
+        meant = f': for {100 * value:g} % give {100 * value:g}' if 0 < value <= 1 else ''
+        raise Mistake(f'{option} {value:g}: an accuracy is in percent, above 1 and at most 100{meant}')
+    return value
+
+
+def write_junit(path: str, log: str, cases: List[Case]) -> None:
+    """A report that GitLab, Jenkins and others show: a test for each thing that was checked. OSError."""
+    counts = dict(tests=str(len(cases)), failures=str(sum(case.wrong is not None for case in cases)), errors='0')
+    suite = ElementTree.Element('testsuite', counts, name=clean(log))
+    for case in cases:
+        test = ElementTree.SubElement(suite, 'testcase', classname=clean(short_name(log)), name=clean(case.name))
+        if case.wrong is not None:
+            ElementTree.SubElement(test, 'failure', message=clean(case.wrong))
+    ElementTree.ElementTree(suite).write(path, encoding='utf-8', xml_declaration=True)
+
+
+def clean(text: str) -> str:
+    """Without characters that XML cannot hold; a reason out of a log may have any."""
+    return ''.join(c if c.isprintable() else '?' for c in text)
+
+
+# ---- compare
 
 
 def compare(args: Namespace, read: Read) -> int:
-    wanted = thresholds(args.fail_under or FAIL_UNDER)
-    a, b = read(args.a), read(args.b)
-    both = ((args.a, a), (args.b, b))
-    wrong = [f'{path} FAILED: {found["reason"]}' for path, found in both if found['status'] == 'FAILED']
-    print_comparison(a, b)
-    if args.scaling is not None:
-        print_scaling(a, b, args.scaling)
-        wanted = thresholds(args.fail_under) if args.fail_under else {}
-    for name, least in wanted.items():
-        wrong += worse(name, least, a, b, explicit=bool(args.fail_under))
+    """Each log against the first."""
+    limits = pairs(args.fail_under or FAIL_UNDER, '--fail-under', FAIL_UNDER)
+    if args.scaling is not None and not args.fail_under:
+        limits = {}
+    names = [chr(ord('A') + i) if i < 26 else f'log{i + 1}' for i in range(len(args.paths))]
+    logs = [read(path) for path in args.paths]
+    wrong = [f'{path}: {said(log)}' for path, log in zip(args.paths, logs) if is_bad(log)]
+    print_comparison(names, args.paths, logs, args.form)
+    for name, log in zip(names[1:], logs[1:]):
+        if args.scaling is not None:
+            print_scaling(logs[0], log, name, args.scaling)
+        for key, least in limits.items():
+            wrong += worse(key, least, logs[0], log, name, explicit=bool(args.fail_under))
     return finish(wrong)
 
 
-def print_comparison(a: Summary, b: Summary) -> None:
-    print(f'{"":<16} {"A":>14} {"B":>14} {"B/A":>8}')
-    for key in COMPARED:
-        one, two = a.get(key), b.get(key)
-        if one is None and two is None:
-            continue
-        if one is None or two is None:
-            end = f'  only in {"B" if one is None else "A"}'
-        else:
-            ratio = f'{two / one:.3f}' if one else MISSING
-            end = f'{ratio:>8}'
-        print(f'{key:<16} {brief(one):>14} {brief(two):>14} {end}')
-    if a['fps_source'] != b['fps_source'] and None not in (a['fps'], b['fps']):
-        print(f'Warning: FPS is {a["fps_source"]} in A and {b["fps_source"]} in B; they do not compare.')
+def print_comparison(names: List[str], paths: List[str], logs: List[Summary], form: Optional[str]) -> None:
+    rows = []
+    for key in COMPARED.split():
+        values = [log.get(key) for log in logs]
+        if any(value is not None for value in values):
+            having = [name for name, value in zip(names, values) if value is not None]
+            ratios = [ratio(values[0], value) for value in values[1:]]
+            only = f'only in {", ".join(having)}' if len(having) < len(names) else ''
+            rows.append([key, *map(brief, values), *ratios, only])
+    head = ['', *names, *(f'{name}/A' for name in names[1:]), '']
+    if form == 'markdown':
+        print(markdown(head, rows))
+        print('\n' + ', '.join(f'{name} = {short_name(path)}' for name, path in zip(names, paths)))
+    else:
+        for row in [head, *rows]:
+            print(f'{row[0]:<16} ' + ' '.join(f'{cell:>14}' for cell in row[1:-1]) + f'  {row[-1]}'.rstrip())
+    sources = {log['fps_source'] for log in logs if log['fps'] is not None}
+    if len(sources) > 1:
+        which = ', '.join(f'{log["fps_source"]} in {name}' for name, log in zip(names, logs) if log['fps'] is not None)
+        print(f'Warning: FPS is {which}; they do not compare.')
 
 
-def print_scaling(a: Summary, b: Summary, times: float) -> None:
-    """Efficiency of B on `times` the devices of A; 0: as many as the logs state."""
+def ratio(one: Any, two: Any) -> str:
+    return f'{two / one:.3f}' if one and two is not None else MISSING
+
+
+def print_scaling(a: Summary, b: Summary, name: str, times: float) -> None:
+    """Efficiency of b on `times` the devices of a; 0: as many as the logs state."""
     if not times:
         if not (a['ranks'] and b['ranks']):
             raise Mistake(
-                '--scaling: the logs do not state their ranks; '
-                'give how many times the devices B has, such as --scaling 8'
+                '--scaling: the logs do not state their ranks; give how often A has them, such as --scaling 8'
             )
         times = b['ranks'] / a['ranks']
     efficiency = b['fps'] / a['fps'] / times if a['fps'] and b['fps'] and times > 0 else None
     shown = MISSING if efficiency is None else f'{100 * efficiency:.1f} %'
-    print(f'scaling efficiency on {times:g} times the devices: {shown}')
-    if efficiency is not None and efficiency > TOO_GOOD:
-        limit = f'{100 * TOO_GOOD:.0f} %'
-        print(f'Warning: above {limit}, a sign of a wrong measurement; look at what the two FPS count.')
+    print(f'scaling efficiency of {name} on {times:g} times the devices: {shown}')
+    if efficiency is not None and efficiency > report.TOO_GOOD:
+        print(f'Warning: above {100 * report.TOO_GOOD:.0f} %, a sign of a wrong measurement.')
 
 
-def thresholds(text: str) -> Dict[str, float]:
-    """'fps=0.95,acc=0.99' -> {'fps': .95, 'acc': .99}; Mistake."""
-    found = {}
-    for part in text.split(','):
-        name, _, ratio = part.partition('=')
-        try:
-            found[name.strip()] = float(ratio)
-        except ValueError as e:
-            raise Mistake(f'--fail-under {text!r}: write it as KEY=RATIO,... such as {FAIL_UNDER}') from e
-    return found
+def worse(key: str, least: float, a: Summary, b: Summary, name: str, explicit: bool) -> List[str]:
+    """-> the reason why b fails, or none, as a list.
 
-
-def worse(name: str, least: float, a: Summary, b: Summary, explicit: bool) -> List[str]:
-    """-> the reason why B fails, or none, as a list.
-
-    A number that only A has is lost in B, which is worse. One that A has not matters only where the user asked for it.
+    A number that only A has is lost in b, which is worse. One that A has not matters only where the user asked for it.
     """
-    one, two = value_of(a, name, '--fail-under'), value_of(b, name, '--fail-under')
-    if two is None:
-        return [f'{name} is missing in B'] if one is not None or explicit else []
-    if one is None:
-        return [f'{name} is missing in A'] if explicit else []
-    ratio = goodness(name, one, two)
-    if ratio >= least:
+    one, two = value_of(a, key, '--fail-under'), value_of(b, key, '--fail-under')
+    if one is None or two is None:
+        matters = explicit or one is not None
+        return [f'{key} is missing in {name if two is None else "A"}'] if matters else []
+    good, base = (one, two) if any(word in key for word in LOWER_IS_BETTER) else (two, one)
+    found = good / base if base else math.inf if good else 1.0
+    if found >= least:
         return []
-    return [f'{name} is worse: {brief(two)} against {brief(one)}, {ratio:.3f} of it, less than {least:g}']
-
-
-def goodness(name: str, a: float, b: float) -> float:
-    """How good b is beside a: 1 the same, below 1 worse; infinite where a is 0."""
-    if any(word in name for word in LOWER_IS_BETTER):
-        a, b = b, a
-    return b / a if a else math.inf if b else 1.0
+    return [f'{key} is worse in {name}: {brief(two)} against {brief(one)}, {found:.3f} of it, less than {least:g}']

@@ -2,7 +2,7 @@
 
 from typing import Any, Callable, List
 
-MOST = 2000  # points that a curve keeps; when there are more, every second one is dropped
+MOST = 1000  # points that a curve keeps; when there are more, every second one is dropped
 
 
 class Curve:

@@ -1,52 +1,93 @@
-"""The evaluations of a training: those of other ranks left out, the last and the best kept."""
+"""The evaluations of a training: whose weights they had, the last and the best, without those of other ranks."""
 
-from typing import NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from common.logs.curve import Curve
-from common.logs.series import YOUNG
-from common.logs.training import LAG
+
+LAG = 8  # training lines that one rank may be behind another
+MODEL, EMA = 'model', 'ema'
+COARSE = 0.0501  # percent; how far an accuracy that is printed with one decimal may be from the one in full
 
 
 class Evaluation(NamedTuple):
-    """Accuracies in percent. epoch: as the line states it, or None; coarse: printed with one decimal."""
+    """Accuracies in percent, and where the line stands.
+
+    epoch: as the line states it, else that of the training lines; stated: which of the two. key, records: position of
+    the last training line, and how many there were. seconds: since the training began. coarse: printed with one
+    decimal.
+    """
 
     acc1: float
-    acc5: Optional[float] = None
-    loss: Optional[float] = None
-    epoch: Optional[int] = None
+    acc5: Optional[float]
+    loss: Optional[float]
+    epoch: Optional[int]
+    stated: bool
+    key: int
+    records: int
+    seconds: Optional[float]
+    number: int
     coarse: bool = False
+
+    def again(self, old: 'Evaluation') -> bool:
+        """Whether this is an old one again: of another rank, printed twice, or in another line with less digits."""
+        near = self.key == old.key or self.records - old.records < LAG or self.stated
+        coarse = self.coarse and (abs(self.acc1 - old.acc1) <= COARSE)
+        return near and (coarse or (self[:3] == old[:3] and (not self.stated or self.epoch == old.epoch)))
 
 
 class Evaluations:
-    def __init__(self):
-        self.curve = Curve()  # of (epoch, accuracy)
-        self.best = None  # (accuracy, epoch, seconds since the training began)
-        self.rising = []  # (accuracy, seconds) of each evaluation that was the best so far
-        self.best_claim = None  # (accuracy, epoch) that the log calls its best
-        self.stated = []  # (epoch, accuracy) of the last evaluations whose line states the epoch
-        self.last = None
-        self.last_place, self.last_records = None, 0
+    """last: of the 'model' and of the 'ema'. best: the model's. best_claim: (accuracy, epoch) that the log calls its
+    best.
+    curve: (epoch, accuracy) of the model. rising: (accuracy, seconds) of each that was the best so far.
 
-    def is_repeat(self, new: Evaluation, epoch: Optional[int], place: tuple, records: int) -> bool:
-        """Whether an evaluation is the last one again: printed by another rank, or in another line with less digits.
+    A line that does not say whose accuracy it is waits in .unlabelled for one that does.
+    """
 
-        epoch: of the training lines, where the line itself states none; place: where the line stands among them;
-        records: how many there were.
-        """
-        if new.epoch is not None and (new.epoch, new.acc1) in self.stated:
-            return True
-        self.stated = self.stated[-YOUNG:] + ([] if new.epoch is None else [(new.epoch, new.acc1)])
-        last, same_place = self.last, self.last_place == place
-        near = same_place or (epoch is not None and records - self.last_records < LAG)
-        if last is None or not near:
+    def __init__(self) -> None:
+        self.curve, self.rising = Curve(), []
+        self.best: Optional[Evaluation] = None
+        self.best_claim: Optional[Tuple[float, Optional[int]]] = None
+        self.last: Dict[str, Evaluation] = {}
+        self.recent: List[Tuple[str, Evaluation]] = []
+        self.unlabelled: List[Evaluation] = []
+        self.has_labels = False
+
+    def add(self, owner: str, new: Evaluation) -> bool:
+        """-> whether it is a new one of the model."""
+        if any(owner == whose and new.again(old) for whose, old in self.recent):
             return False
-        if last[:3] == new[:3]:
-            return True
-        return new.coarse and not last.coarse and (same_place or abs(new.acc1 - last.acc1) < 0.06)
+        self.recent = self.recent[-LAG:] + [(owner, new)]
+        self.last[owner] = new
+        if owner == EMA:
+            return False
+        self.curve.extend(1, lambda i: (new.epoch, new.acc1))
+        if self.best is None or new.acc1 > self.best.acc1:
+            self.best = new
+            self.rising.append((new.acc1, new.seconds))
+        return True
 
-    def add(self, new: Evaluation, epoch: Optional[int], place: tuple, records: int, seconds: Optional[float]) -> None:
-        self.last, self.last_place, self.last_records = new, place, records
-        self.curve.extend(1, lambda i: (epoch, new.acc1))
-        if self.best is None or new.acc1 > self.best[0]:
-            self.best = (new.acc1, epoch, seconds)
-            self.rising.append((new.acc1, seconds))
+    def add_unlabelled(self, new: Evaluation) -> None:
+        if not any(new.again(old) for old in [old for _, old in self.recent] + self.unlabelled):
+            self.unlabelled = self.unlabelled[-LAG:] + [new]
+
+    def label(self, owner: str, label: Evaluation) -> bool:
+        """Takes a line that says whose accuracy it is, with few decimals. -> whether it is a new one of the model."""
+        self.has_labels = True
+        for i in reversed(range(len(self.unlabelled))):
+            if abs(self.unlabelled[i].acc1 - label.acc1) <= COARSE:
+                labelled = self.unlabelled[i]
+                del self.unlabelled[: i + 1]
+                return self.add(owner, labelled)
+        return self.add(owner, label)
+
+    def settle(self, labels_are_due: bool) -> List[Evaluation]:
+        """No label comes any more. What still waits is the model's, unless this log's labels tell, or would have told.
+
+        -> those that are left out for that
+        """
+        waiting, self.unlabelled = self.unlabelled, []
+        if self.has_labels or labels_are_due:
+            return waiting
+        for new in waiting:
+            self.add(MODEL, new)
+        return []

@@ -5,37 +5,46 @@ The position of a training line is epoch * EPOCH + step, so positions of a train
 
 import bisect
 import operator
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 EPOCH = 10**9
 WINDOW = 4096  # positions that are remembered, to know again what other ranks print
+ALTERNATING = 3  # jumps back that no line and no other rank explains; so many are the lines of two processes
+FAR = 10  # lines that a rank may be behind, if not its output comes in long pieces
 YOUNG = 16  # lines within which all ranks begin: when the first position comes again later, it is another training
 
 
 class Series:
     """The positions of a training's lines so far, since its process began. Memory is bounded by WINDOW."""
 
-    def __init__(self):
-        self.window = []  # the last positions, ascending
-        self.times_seen = {}  # position -> how often it came, where that is more than once
-        self.first_key, self.last_key = None, -1
+    def __init__(self) -> None:
+        self.window: List[int] = []  # the last positions, ascending
+        self.times_seen: Dict[int, int] = {}  # position -> how often it came, where that is more than once
+        self.first_key: Optional[int] = None
+        self.last_key = -1
         self.closed = False  # an evaluation, an end or a failure came
-        self.pending = None  # 'begin' or 'resume': the log announced a process, and no training line has come since
+        self.pending: Optional[str] = (
+            None  # 'begin' or 'resume': the log announced a process, and no training line came since
+        )
+        self.jumps = 0
+        self.fresh = 0  # lines since the last that did not go on
 
     def restart(self) -> None:
         """A process goes on with the training. Its lines may begin at any position."""
-        first = self.first_key
+        first, jumps = self.first_key, self.jumps
         self.__init__()
-        self.first_key = first
+        self.first_key, self.jumps = first, jumps
 
     def place(self, key: int) -> str:
         """What a training line at position `key` is.
 
         'next': the training goes on. 'again': the line of another rank, or a line printed twice. 'resume': a process
-        goes on with this training from an earlier position. 'new': the first line of another training.
+        goes on with this training from an earlier position. 'new': the first line of another training. 'odd': none of
+        these.
 
-        All ranks begin together at the same position. A resumed process begins at an earlier position, and the lines
-        just before that one have not just been repeated, as they would have been by a rank that is a little behind.
+        All ranks begin together at the same position. A resumed process begins at an earlier position, that of an
+        epoch's first line if no line announced it, and the lines just before that one have not just been repeated, as
+        they would have been by a rank that is a little behind.
         """
         if self.first_key is None:
             return 'next'
@@ -49,30 +58,25 @@ class Series:
             return self._again(key)
         if key <= self.first_key:
             return 'new'
-        if not self.window or i == 0:
-            return 'resume'
-        before = max(self.times_seen.get(k, 1) for k in self.window[max(0, i - 4) : i])
+        before = max((self.times_seen.get(k, 1) for k in self.window[max(0, i - 4) : i]), default=1)
         if key == self.last_key or before > (self.times_seen.get(key, 1) if seen else 1):
+            if len(self.window) - i > FAR and 0 < self.fresh < FAR:
+                self.jumps += 1
             return self._again(key)
-        return 'resume'
+        if not self.window or key % EPOCH <= self._distance():
+            return 'resume'
+        self.jumps += 1
+        return 'odd'
 
-    def without_repeats(self, keys: List[int]) -> Optional[List[int]]:
-        """The common case at once: positions that ascend, some of them several times in a row.
+    def _distance(self) -> int:
+        """Steps between two lines."""
+        pairs = zip(reversed(self.window), self.window[-2::-1])
+        return next((max(1, b - a) for b, a in pairs if b // EPOCH == a // EPOCH), 1)
 
-        -> the indices of those that are new, which are remembered; None where place() must judge each.
-        """
-        clear = not self.pending and len(self.window) > 1 and self.first_key < keys[0] >= self.last_key
-        if not clear or not all(map(operator.le, keys, keys[1:])):
-            return None
-        new = []
-        for i, (key, before) in enumerate(zip(keys, [self.last_key] + keys)):
-            if key != before:
-                new.append(i)
-            else:
-                self._again(key)
-        if new:
-            self.remember([keys[i] for i in new])
-        return new
+    def _again(self, key: int) -> str:
+        self.times_seen[key] = self.times_seen.get(key, 1) + 1
+        self.fresh = 0
+        return 'again'
 
     def ascends(self, keys: List[int]) -> bool:
         """Whether all positions simply go on."""
@@ -82,10 +86,6 @@ class Series:
         """Whether the training has only just begun, so that other ranks may still be at their beginning."""
         return len(self.window) <= YOUNG and not self.closed
 
-    def _again(self, key: int) -> str:
-        self.times_seen[key] = self.times_seen.get(key, 1) + 1
-        return 'again'
-
     def remember(self, keys: List[int]) -> None:
         self.window += keys
         if len(self.window) > 2 * WINDOW:
@@ -94,3 +94,4 @@ class Series:
         self.last_key = keys[-1]
         self.first_key = keys[0] if self.first_key is None else self.first_key
         self.pending = None
+        self.fresh += len(keys)

@@ -8,18 +8,20 @@ import json
 import os
 import sys
 from argparse import Namespace
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional
 
 from common.messages import MISSING, show
 
 Summary = Dict[str, Any]  # of numbers.summary
 Read = Callable[..., Summary]
 
-SHORT = {'fps': ('fps',), 'acc': ('best_acc1', 'last_acc1'), 'loss': ('final_loss',)}  # names of a command -> keys
+BEST = ('best_acc1', 'last_acc1')
+SHORT = {'fps': ('fps',), 'acc': BEST, 'acc1': BEST, 'loss': ('final_loss',)}  # names of a command -> keys
 NOT_FLAT = ('loss_curve', 'fps_curve', 'evaluations', 'problems')
 ALWAYS = ('fps', 'best_acc1', 'final_loss')  # printed as N/A where there is none
 APART = ('status', 'reason', 'fps_source', 'fps_meaning')  # printed in their own way
 TOO_GOOD = 1.05  # scaling efficiency; above it, one of the two figures was measured wrongly
+FORMAT_NOT_KNOWN = 3  # exit status
 
 
 class Mistake(Exception):
@@ -40,45 +42,55 @@ def value_of(found: Summary, name: str, option: str) -> Any:
     return next((found[key] for key in keys if found[key] is not None), None)
 
 
-def cell(value: Any) -> str:
-    """A cell of a Markdown table."""
-    return str(value).replace('|', '\\|')
+def markdown(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
+    """A table that GitHub and GitLab show, as in the summary of a CI's job."""
+    lines = [[str(value).replace('|', '\\|').replace('\n', ' ') for value in row] for row in [list(head), *rows]]
+    lines.insert(1, ['---'] * len(lines[0]))
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def said(found: Summary) -> Optional[str]:
+    """How the training ended if not well, or that the format is not known; None where there is nothing to say."""
+    return f'{found["status"]}: {found["reason"]}' if found['status'] and found['reason'] else found['reason']
+
+
+def short_name(path: str) -> str:
+    return os.path.basename(path.rstrip('/'))
 
 
 # ---- summary
 
 
 def summary(args: Namespace, read: Read) -> int:
-    found = read(args.path, target_acc=args.target_acc, model_flops=args.model_flops, peak_tflops=args.peak_tflops)
+    found = read(args.path, target_acc=args.target_acc)
     flat = {key: value for key, value in found.items() if key not in NOT_FLAT}
     if args.form == 'json':
-        print(json.dumps(found, indent=1))
+        print(json.dumps(found, indent=1, allow_nan=False))
     elif args.form == 'csv':
         writer = csv.writer(sys.stdout, lineterminator='\n')
         writer.writerow(flat)
         writer.writerow('' if value is None else value for value in flat.values())
     elif args.form == 'markdown':
-        print('| key | value |\n|---|---|')
-        for key, value in flat.items():
-            print(f'| {key} | {cell(brief(value))} |')
+        print(markdown(('key', 'value'), ((key, brief(value)) for key, value in flat.items())))
     else:
         print_text(found, flat)
     if args.form != 'json':
         for problem in found['problems']:
             print(problem, file=sys.stderr)
-    says_nothing = found['format'] is None and found['status'] == 'FAILED'
-    return 1 if says_nothing else 0
+    if found['format'] is None:
+        return 1 if found['status'] == 'FAILED' else FORMAT_NOT_KNOWN
+    return 0
 
 
 def print_text(found: Summary, flat: Summary) -> None:
-    if found['status'] == 'FAILED':
-        print(f'FAILED: {found["reason"]}')
+    if found['reason']:
+        print(said(found))
     if found['runs'] > 1:
-        print(f'{found["runs"]} runs in this log; the last one:')
+        print(f'{found["runs"]} runs in this log; PATH#1 is the first, PATH#-1 or PATH the last:')
     for key, value in flat.items():
         if key in ALWAYS or (value is not None and key not in APART):
             print(f'{key:<18} {brief(value)}{explained(found, key)}')
-    if found['status'] != 'FAILED':
+    if not found['reason']:
         status = found['status'] or 'the log does not say that the run ended'
         print(f'{"status":<18} {status}')
 
@@ -98,30 +110,20 @@ def table(args: Namespace, read: Read) -> int:
     """A row for each log. Where one log of a network is of one rank, the others' rows say how well they scale."""
     rows = [(path, read(path)) for path in args.paths]
     single = {found['network']: found for _, found in rows if found['ranks'] == 1 and found['fps'] and found['network']}
-    print('| name | Acc@1 | FPS | FPS is | scaling | epochs | AMP | PyTorch |\n|---|---|---|---|---|---|---|---|')
-    too_good = []
+    lines: List[List[Any]] = []
     for path, found in rows:
-        name = os.path.basename(path.rstrip('/'))
-        if found['ranks']:
-            name = f'{found["ranks"]}p-{(found["device_kind"] or "device").upper()}'
+        name = f'{found["ranks"]}p-{(found["device_kind"] or "device").upper()}' if found['ranks'] else short_name(path)
         scaling = scaling_of(found, single.get(found['network']))
         if scaling is not None and scaling > TOO_GOOD:
-            too_good.append(name)
-        failed = found['status'] == 'FAILED'
-        cells = [
-            name,
-            show(None if failed else found['best_acc1'], 3),
-            'FAILED' if failed else show(found['fps'], 2),
-            found['fps_source'],
-            None if scaling is None else f'{100 * scaling:.1f} %',
-            found['epochs'],
-            found['precision'],
-            found['torch'],
-        ]
-        print(f'| {" | ".join("-" if value in (None, MISSING) else cell(value) for value in cells)} |')
-    for name in too_good:
-        warning = f'{name} scales above {100 * TOO_GOOD:.0f} %, a sign of a wrong measurement.'
-        print(f'Warning: {warning}', file=sys.stderr)
+            warning = f'{name} scales above {100 * TOO_GOOD:.0f} %, a sign of a wrong measurement.'
+            print(f'Warning: {warning}', file=sys.stderr)
+        failed, unknown = found['status'] == 'FAILED', found['format'] is None
+        fps = 'FAILED' if failed else 'format not known' if unknown else show(found['fps'], 2)
+        cells = [name, show(None if failed else found['best_acc1'], 3), fps, found['fps_source']]
+        cells.append(None if scaling is None else f'{100 * scaling:.1f} %')
+        cells += [found[key] for key in ('epochs', 'precision', 'torch')]
+        lines.append(['-' if value in (None, MISSING) else value for value in cells])
+    print(markdown(('name', 'Acc@1', 'FPS', 'FPS is', 'scaling', 'epochs', 'AMP', 'PyTorch'), lines))
     return 0
 
 

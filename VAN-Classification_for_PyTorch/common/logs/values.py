@@ -2,10 +2,10 @@
 
 import calendar
 import re
-import time
 from typing import Any, Optional
 
-STAMP = re.compile(rb'\[?(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)')  # the time that a logger writes before a line
+# What a logger or a container writes before a line
+STAMP = re.compile(rb'[^\d\n]{0,9}([12]\d{3})-(0[1-9]|1[0-2])-(\d\d)[ T](\d\d):(\d\d):(\d\d)')
 
 
 def text(raw: bytes) -> str:
@@ -23,6 +23,16 @@ def real(value: Any) -> Optional[float]:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e18 else None
 
 
+def count(value: Any) -> Optional[int]:
+    """A value of JSON: the number itself if it can be how many of something there are, else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9 else None
+
+
+def words(value: Any) -> Optional[str]:
+    """A value of JSON: the text itself, else None."""
+    return value if isinstance(value, str) else None
+
+
 def percent(value: Any) -> Optional[float]:
     """An accuracy in percent; None stays None. ValueError where it cannot be one."""
     if value is None:
@@ -34,6 +44,7 @@ def percent(value: Any) -> Optional[float]:
 
 
 def positive(value: Any) -> float:
+    """A rate or a time. ValueError where it is not above 0."""
     value = float(value)
     if not 0 < value < 1e12:
         raise ValueError(value)
@@ -41,13 +52,13 @@ def positive(value: Any) -> float:
 
 
 def stamp(raw: bytes) -> Optional[float]:
-    """Seconds since 1970 of the time that a logger wrote before a line, or None. Only differences of it are used, so
-    the time zone does not matter.
+    """Seconds since 1970 of the time that stands before a line, or None. Only differences of it are used, so the time
+    zone does not matter.
     """
     found = STAMP.match(raw)
-    if not found:
-        return None
-    try:
-        return calendar.timegm(time.strptime((found.group(1) + found.group(2)).decode(), '%Y-%m-%d%H:%M:%S'))
-    except ValueError:
-        return None
+    return calendar.timegm(tuple(map(int, found.groups()))) if found else None
+
+
+def first(*values: Any) -> Any:
+    """The first of the values that is not None, or None."""
+    return next((value for value in values if value is not None), None)

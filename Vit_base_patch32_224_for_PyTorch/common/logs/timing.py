@@ -2,146 +2,178 @@
 
 import bisect
 import collections
-import itertools
+import math
 import operator
-from typing import Any, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
-from common.logs import curve
+from common.logs.forms import Form
 
-VALUES = 20000  # distinct step times that are kept as printed; beyond, they are rounded to three digits
+VALUES = 20000  # distinct step times that are kept; beyond, there are no percentiles
 WINDOW = 20  # steps that a metric logger's means are over
 WARMUP, WARMUP_SHARE = 20, 5  # as throughput.warmup_steps: 20 steps, in a short epoch a fifth of it, but one at least
+SAMPLES = 8  # lines of a block that are asked how many images a step has
 
 
-class Times:
-    """A distribution of step times. Percentiles are exact up to VALUES distinct times, beyond that to 0.5 %."""
+def rounding(printed: Any) -> float:
+    """How far a printed number may be from what it was: half of its last digit. Of a number of JSON: 0."""
+    return 0.5 * 10.0 ** -len(printed.partition(b'.')[2]) if isinstance(printed, bytes) else 0.0
 
-    def __init__(self):
-        self.counts = collections.Counter()  # text as printed -> how often
 
-    def update(self, texts: Sequence[Any]) -> None:
-        self.counts.update(texts)
-        if len(self.counts) > VALUES:
-            rounded = collections.Counter()
-            for text, n in self.counts.items():
-                rounded[b'%.2e' % float(text)] += n
-            self.counts = rounded
+class Images:
+    """How many images a step has, by lines that print both a rate and the time of the same steps.
 
-    def percentile(self, percent: int) -> Optional[float]:
-        """The smallest value that at least `percent` % of the values do not exceed; see throughput.percentile."""
-        ordered = sorted((float(text), n) for text, n in self.counts.items())
-        wanted = -(-sum(self.counts.values()) * percent // 100)
-        for value, n in ordered:
-            wanted -= n
-            if wanted <= 0:
-                return value
-        return None
+    Printed numbers are rounded, so each line leaves a range. What counts is the one whole number in all of them.
+    """
+
+    def __init__(self) -> None:
+        self.low, self.high = 0.0, math.inf
+
+    def add(self, rate: bytes, seconds: bytes) -> None:
+        a, b, half, ulp = float(rate), float(seconds), rounding(rate), rounding(seconds)
+        if a > 0:
+            self.low, self.high = max(self.low, (a - half) * (b - ulp)), min(self.high, (a + half) * (b + ulp))
+
+    def multiple_of(self, one: int) -> Optional[int]:
+        """The only multiple of `one` that all lines allow, or None."""
+        if not 0 < self.high < math.inf:
+            return None
+        least = one * max(1, math.ceil(self.low / one))
+        return least if least <= self.high < least + one else None
+
+    def excludes(self, number: int) -> bool:
+        """Whether the lines clearly say another number (they may miss by 10 %, as some leave out steps)."""
+        return self.high < math.inf and not 0.9 * self.low <= number <= 1.1 * self.high
+
+
+class Total(NamedTuple):
+    """What some steps took. share: seconds divided by the images of a step, where lines print rates, which tell it more
+    exactly than their times; unsure: how many seconds the rounding of the printed times leaves open.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    share: float = 0.0
+    unsure: float = 0.0
+
+    def plus(self, other: 'Total') -> 'Total':
+        return Total(*map(operator.add, self, other))
+
+    def minus(self, other: 'Total') -> 'Total':
+        return Total(*map(operator.sub, self, other))._replace(unsure=self.unsure + other.unsure)
 
 
 class Timing:
-    """Sums over the steps after the warm-up: .steps, .seconds, and .data, the seconds of waiting for data.
+    """Sums over the steps after the warm-up (.counted) and over all (.all).
 
-    first: the number of an epoch's first step, 0 or 1. A total is (steps, seconds, seconds of waiting) since the epoch
-    began; the sums take in, for each epoch, the last total minus the one at the end of the warm-up.
+    first: the number of an epoch's first step, 0 or 1. A total is that since the epoch began; the sums take in, for
+    each epoch, the last total minus the one at the end of the warm-up.
     """
 
-    def __init__(self, first: int):
-        self.first = first
-        self.steps, self.seconds, self.data = 0, 0.0, 0.0
-        self.all_seconds = 0.0  # of whole epochs, warm-up included
-        self.times = Times()
-        self.images_per_step = []  # by rate and time of the last line of each epoch
+    def __init__(self, first: int, images: Images):
+        self.first, self.images = first, images
+        self.counted, self.all, self.done = Total(), Total(), 0  # done: steps, also those that no window covers
+        self.times: Any = collections.Counter()  # of steps as printed; None: some have no line
+        self.has_waits = True  # the lines say how long the steps waited for data
         self.epoch = self.warm_epoch = None  # the epoch of the last lines; the one that holds the warm-up
-        self.start = self.last = None  # totals at the end of the epoch's warm-up, and at its last line
-        self.rate = None  # (images per second, seconds) of the epoch's last line
-        self.known = [{}, {}]  # totals of seconds and of waiting at the epoch's last lines, for over_window
+        self.start = None  # total at the end of the epoch's warm-up
+        self.last, self.count = Total(), 0  # total at the epoch's last line, and the steps done there
+        self.window = (0, Total())  # the same at its last line whose window follows that of the line before
 
     def restart(self) -> None:
         """A process began: it has a warm-up of its own."""
         self.close()
         self.warm_epoch = None
 
-    def warmup(self, steps: int) -> int:
-        return max(1, min(WARMUP, steps // WARMUP_SHARE)) if self.epoch == self.warm_epoch else 0
-
     def close(self) -> None:
         """Ends an epoch: adds its totals to the sums."""
-        if self.rate is not None and len(self.images_per_step) < curve.MOST:
-            self.images_per_step.append(self.rate[0] * self.rate[1])
-        if self.last is not None:
-            self.all_seconds += self.last[1]
-            if self.start is not None and self.last[0] > self.start[0]:
-                self.steps += self.last[0] - self.start[0]
-                self.seconds += self.last[1] - self.start[1]
-                self.data += self.last[2] - self.start[2]
-        self.epoch = self.start = self.last = self.rate = None
+        self.all, self.done = self.all.plus(self.last), self.done + self.count
+        if self.start is not None and self.last.steps > self.start.steps:
+            self.counted = self.counted.plus(self.last.minus(self.start))
+        self.epoch, self.start, self.last, self.count, self.window = None, None, Total(), 0, (0, Total())
 
-    def open(self, epoch: int) -> None:
-        self.close()
-        self.epoch = epoch
-        if self.warm_epoch is None:
-            self.warm_epoch = epoch
-        else:
-            self.start = (0, 0.0, 0.0)
-        self.last, self.known = (0, 0.0, 0.0), [{}, {}]
-
-    def lines(self, timing: str, counts: List[int], steps: int, times: list, data: list, now: list) -> None:
-        """Adds lines of one epoch.
-
-        timing: see forms.Form. counts: steps done at each line; steps: of the whole epoch. times, data: as printed
-        (bytes or numbers), of what `timing` says; now: what goes into the distribution of step times.
-        """
-        if timing == 'running':
-
-            def total(i):
-                return counts[i], counts[i] * float(times[i]), counts[i] * float(data[i])
-        else:
-            sums = self.over_window if timing == 'window' else self.over_gaps
-            seconds, waited = sums(1, counts, times), sums(2, counts, data)
-
-            def total(i):
-                return counts[i], seconds[i], waited[i]
-
-        low = 0
+    def lines(self, form: Form, epoch: int, counts: List[int], steps: int, columns: Dict[str, list]) -> None:
+        """Adds lines of one epoch. counts: steps done at each line; steps: of the whole epoch. columns: as printed."""
+        if epoch != self.epoch:
+            self.close()
+            self.epoch, self.warm_epoch = epoch, epoch if self.warm_epoch is None else self.warm_epoch
+            self.start = None if epoch == self.warm_epoch else Total()
+        if form.timing == 'running' and 'fps' in columns:
+            for i in range(0, len(counts), len(counts) // SAMPLES + 1):
+                self.images.add(columns['fps'][i], columns['time'][i])
+        self.has_waits = form.timing == 'interval' or columns.get('data', [None])[0] is not None
+        total, low = getattr(self, f'_{form.timing}')(counts, columns), 0
         if self.start is None:
-            low = bisect.bisect_left(counts, self.warmup(steps))
+            low = bisect.bisect_left(counts, max(1, min(WARMUP, steps // WARMUP_SHARE)))
             if low < len(counts):
                 self.start = total(low)
-                low = bisect.bisect_left(counts, counts[low] + (WINDOW if timing == 'window' else 1))
-        self.times.update(now[low:])
-        self.last = total(len(counts) - 1)
+                low += 1
+        if form.timing != 'running' or counts[-1] - self.count != len(counts) or len(self.times or ()) > VALUES:
+            self.times = None
+        elif self.times is not None:
+            self.times.update(columns['now'][low:])
+        self.last, self.count = total(len(counts) - 1), counts[-1]
 
-    def over_gaps(self, which: int, counts: List[int], means: list) -> List[float]:
-        """-> totals at each line, from means over the steps since the line before. which: 1 seconds, 2 waiting."""
-        gaps = map(operator.sub, counts, itertools.chain([self.last[0]], counts))
-        parts = map(operator.mul, gaps, map(float, means))
-        return list(itertools.accumulate(itertools.chain([self.last[which]], parts)))[1:]
+    def _running(self, counts: List[int], columns: Dict[str, list]) -> Callable[[int], Total]:
+        """`time` is the mean since the epoch began, so each line is a total by itself."""
 
-    def over_window(self, which: int, counts: List[int], means: list) -> List[float]:
-        """-> totals at each line, from means over the last WINDOW steps: the total WINDOW steps before, plus the mean
-        times WINDOW. Where no line was printed there, the mean stands for the steps since the line before.
+        def total(i: int) -> Total:
+            n, time, rate, wait = (column[i] if column else None for column in (counts, *map(columns.get, NAMES)))
+            share = n / float(rate) if rate and float(rate) > 0 else 0.0
+            return Total(n, n * float(time), n * float(wait or 0), share, n * rounding(time))
+
+        return total
+
+    def _interval(self, counts: List[int], columns: Dict[str, list]) -> Callable[[int], Total]:
+        """`step_ms` is the mean since the line before; `data_wait` or `data_percent`: how much of it was waiting."""
+        gaps, before = list(map(operator.sub, counts, [self.count] + counts)), self.last
+        shares, whole = (columns['data_wait'], 1) if 'data_wait' in columns else (columns['data_percent'], 100)
+        means = list(map(float, columns['step_ms']))
+        waits = list(map(operator.mul, means, map(float, shares)))
+
+        def total(i: int) -> Total:
+            ms, waited = (sum(map(operator.mul, gaps[: i + 1], values)) for values in (means, waits))
+            return before.plus(Total(sum(gaps[: i + 1]), ms / 1000, waited / 1000 / whole))
+
+        return total
+
+    def _window(self, counts: List[int], columns: Dict[str, list]) -> Callable[[int], Total]:
+        """`time` is the mean of the last WINDOW steps. Lines whose windows follow each other add up; of the lines
+        between them, the last stands for the steps since.
         """
-        known, means = self.known[which - 1], list(map(float, means))
-        count, total, found = self.last[0], self.last[which], []
-        gap = counts[1] - counts[0] if len(counts) > 1 else WINDOW + 1
-        even = WINDOW % gap == 0 and counts == list(range(counts[0], counts[-1] + 1, gap))
-        # lines at even distances, as loggers print them, need no look-up from the line `start` on
-        start = max(WINDOW // gap, bisect.bisect_right(counts, WINDOW)) if even else len(counts)
-        for at, mean in zip(counts[:start], means):
-            if at <= WINDOW:
-                total = at * mean
-            else:
-                before = known.get(at - WINDOW)
-                total = total + (at - count) * mean if before is None else before + WINDOW * mean
-            known[at] = total
-            found.append(total)
-            count = at
-        found += [WINDOW * mean for mean in means[start:]]
-        lag = WINDOW // gap
-        for i in range(start, min(start + lag, len(counts))):
-            found[i] += found[i - lag]
-            found[i::lag] = list(itertools.accumulate(found[i::lag]))
-        known.update(zip(counts[-WINDOW:], found[-WINDOW:]))
-        if len(known) > 1000 * WINDOW:
-            self.known[which - 1] = {at: total for at, total in known.items() if at > counts[-1] - WINDOW}
-        return found
+        times, waits, followers = columns['time'], columns['data'], [self.window]
+        (at, before), half = self.window, rounding(times[0])
+
+        def added(before: Total, steps: int, i: int) -> Total:
+            unsure = half * math.sqrt(WINDOW * steps)  # the roundings of many windows cancel each other
+            return before.plus(Total(steps, steps * float(times[i]), steps * float(waits[i]), 0.0, unsure))
+
+        for i, count in enumerate(counts):
+            if count - at >= WINDOW or not at:
+                before = added(before, min(count - at, WINDOW), i)
+                at = count
+                followers.append((at, before))
+        self.window = followers[-1]
+
+        def total(i: int) -> Total:
+            at, before = followers[bisect.bisect(followers, (counts[i], (math.inf,))) - 1]
+            return added(before, min(counts[i] - at, WINDOW), i)
+
+        return total
+
+    def seconds(self) -> Optional[float]:
+        """Of all steps so far."""
+        timed = self.all.plus(self.last)
+        return timed.seconds * (self.done + self.count) / timed.steps if timed.steps else None
+
+    def percentile_ms(self, percent: int) -> Optional[float]:
+        """The smallest step time that at least `percent` % of them do not exceed; None where steps are not known."""
+        wanted = -(-sum((self.times or {}).values()) * percent // 100)
+        for seconds, n in sorted((float(text), n) for text, n in (self.times or {}).items()):
+            wanted -= n
+            if wanted <= 0:
+                return 1000 * seconds
+        return None
+
+
+NAMES = ('time', 'fps', 'data')  # columns of lines with running means

@@ -168,32 +168,126 @@ def imagenet(vit=False):
                 f'Data {data_seconds(i):6.3f} ({mean(data_seconds, i):6.3f})',
                 f'Loss {loss(epoch, i):.4e} ({mean_loss(epoch, i):.4e})',
             ]
-            yield '\t'.join([*parts, 'Acc@1   1.00 (  2.00)', 'Acc@5   5.00 (  6.00)'])
+            more = [] if vit else ['lr 0.1000']
+            yield '\t'.join([*parts, 'Acc@1   1.00 (  2.00)', 'Acc@5   5.00 (  6.00)', *more])
         for card in (0, 1) if vit else ():
             fps = rate_without(2)
             yield f'[npu id: {card} ] batch_size: {BATCH} Time: {BATCH / fps:.3f} * FPS@all {fps:.3f}'
         for i in (0, 50):
             parts = [f'Test: [{i + base:>3d}/98]', 'Time  0.300 ( 0.400)', 'Loss 1.0000e+00 (1.0000e+00)']
             yield '\t'.join([*parts, 'Acc@1  80.47 ( 80.55)', 'Acc@5  95.00 ( 95.00)'])
-        head = '[gpu id: 0 ] [AVG-ACC]' if vit else ''
-        yield f'{head} * Acc@1 {acc1(epoch):.3f} Acc@5 {acc5(epoch):.3f}'
+        head = '[gpu id: 0 ] [AVG-ACC] *' if vit else ' *  '
+        yield f'{head} Acc@1 {acc1(epoch):.3f} Acc@5 {acc5(epoch):.3f}'
 
 
-def mlperf():
-    def entry(ms, kind, key, value, **metadata):
-        said = dict(namespace='', time_ms=ms, event_type=kind, key=key, value=value, metadata=metadata)
-        return ':::MLLOG ' + json.dumps(said)
+def ema1(epoch):
+    """Acc@1 of the averaged weights: poor at first, better than the model at the end."""
+    return (0.125, 40.5, 61.75)[epoch]
 
-    yield entry(0, 'POINT_IN_TIME', 'submission_benchmark', 'resnet', file='train.py', lineno=1)
-    yield entry(1000, 'INTERVAL_START', 'init_start', None)
-    yield entry(1500, 'POINT_IN_TIME', 'global_batch_size', BATCH)
-    yield entry(2000, 'INTERVAL_START', 'run_start', None)
+
+def imagenet_old():
+    """The example as it was for years: Prec@1, steps from 0, no width for the numbers."""
+    yield "=> creating model 'resnet18'"
     for epoch in range(EPOCHS):
-        start, rate = 60000 * epoch, {'throughput': 1000.0 + 100 * epoch}
-        yield entry(2000 + start, 'INTERVAL_START', 'epoch_start', None, epoch_num=epoch)
-        yield entry(60000 + start, 'INTERVAL_END', 'tracked_stats', rate, step=100)
-        yield entry(62000 + start, 'INTERVAL_END', 'eval_accuracy', acc1(epoch) / 100, epoch_num=epoch)
-    yield entry(190000, 'INTERVAL_END', 'run_stop', None, status='success')
+        for i in printed(False):
+            parts = [
+                f'Epoch: [{epoch}][{i}/{STEPS}]',
+                f'Time {seconds(i):.3f} ({mean(seconds, i):.3f})',
+                f'Data {data_seconds(i):.3f} ({mean(data_seconds, i):.3f})',
+                f'Loss {loss(epoch, i):.4f} ({mean_loss(epoch, i):.4f})',
+            ]
+            yield '\t'.join([*parts, 'Prec@1 1.000 (2.000)', 'Prec@5 5.000 (6.000)'])
+        yield '\t'.join(
+            ['Test: [0/98]', 'Time 0.300 (0.400)', 'Loss 1.0000 (1.0000)', 'Prec@1 80.47 (80.55)', 'Prec@5 9.0 (9.0)']
+        )
+        yield f' * Prec@1 {acc1(epoch):.3f} Prec@5 {acc5(epoch):.3f}'
+
+
+def swin(kin=False):
+    """Swin's logger. kin: as MLLA, which counts from 1, prints no weight decay, and evaluates the averaged weights
+    too, the first time before the first epoch.
+    """
+
+    def line(text, place=216):
+        return f'[2024-05-06 07:{minute:02d}:00 tiny_patch4_window7_224] (main.py {place}): INFO {text}'
+
+    def evaluated(value, whose='network'):
+        yield line(
+            '\t'.join(
+                [
+                    'Test: [10/98]',
+                    'Time 0.300 (0.400)',
+                    'Loss 1.0 (1.0)',
+                    'Acc@1 1.0 (1.0)',
+                    'Acc@5 2.0 (2.0)',
+                    'Mem 456MB',
+                ]
+            )
+        )
+        yield line(f' * Acc@1 {value:.3f} Acc@5 {value + 20:.3f}')
+        yield line(f'Accuracy of the {whose} on the 50000 test images: {value:.1f}%')
+
+    minute, base, more = 0, int(kin), '' if kin else ' wd 0.0500\t'
+    yield 'RANK and WORLD_SIZE in environ: 0/8'
+    yield line('Full config saved to output/config.json', 349)
+    yield line(
+        'AMP_ENABLE: true\nDATA:\n  BATCH_SIZE: 64\n  IMG_SIZE: 224\nMODEL:\n  NAME: tiny_patch4_window7_224', 352
+    )
+    yield from evaluated(ema1(0), 'ema network') if kin else ()
+    for epoch in range(EPOCHS):
+        for i in printed(False):
+            minute = 10 * epoch + i // 20
+            head = f'Train: [{epoch + base}/{EPOCHS}][{i + base}/{STEPS}]\teta 0:00:30 lr 0.000100\t{more}'
+            times = (
+                f'time {seconds(i):.4f} ({mean(seconds, i):.4f})\tloss {loss(epoch, i):.4f} ({mean_loss(epoch, i):.4f})'
+            )
+            yield line(f'{head}{times}\tgrad_norm 1.2345 (2.3456)\tmem 456MB')
+        yield line(f'EPOCH {epoch + base} training takes 0:00:50')
+        yield from evaluated(acc1(epoch))
+        yield from evaluated(ema1(epoch), 'ema network') if kin else ()
+        yield line(f'Max accuracy: {max(map(acc1, range(epoch + 1))):.2f}%')
+        if kin:
+            yield line(f'Max ema accuracy: {max(map(ema1, range(epoch + 1))):.2f}%')
+    minute = 30
+    yield line('Training time 0:30:00')
+
+
+def convnext():
+    """DeiT's loop with an evaluation of the averaged weights after that of the model; Namespace over several lines, as
+    MAE prints it.
+    """
+    yield namespace(32, 16).replace(', ', ',\n')
+    yield f'Start training for {EPOCHS} epochs'
+    for epoch in range(EPOCHS):
+        for i in printed():
+            yield meters(
+                epoch, i, before='min_lr: 0.000001  ', after='class_acc: 0.1000 (0.1000)  weight_decay: 0.05  '
+            )
+        yield f'Averaged stats: loss: {mean_loss(epoch, STEPS - 1):.4f}'
+        yield f'* Acc@1 {acc1(epoch):.3f} Acc@5 {acc5(epoch):.3f} loss 1.000'
+        yield f'Accuracy of the model on the 50000 test images: {acc1(epoch):.1f}%'
+        yield f'Max accuracy: {max(map(acc1, range(epoch + 1))):.2f}%'
+        yield f'* Acc@1 {ema1(epoch):.3f} Acc@5 {ema1(epoch) + 20:.3f} loss 1.100'
+        yield f'Accuracy of the model EMA on 50000 test images: {ema1(epoch):.1f}%'
+        yield f'Max EMA accuracy: {max(map(ema1, range(epoch + 1))):.2f}%'
+    yield 'Training time 1:02:03'
+
+
+def log_txt():
+    for epoch in range(EPOCHS):
+        said = dict(
+            train_lr=1e-4, train_loss=mean_loss(epoch, STEPS - 1), test_loss=1.5 - epoch / 10, test_acc1=acc1(epoch)
+        )
+        said.update(
+            test_acc5=acc5(epoch), epoch=epoch, n_parameters=28589128, test_loss_ema=1.2, test_acc1_ema=ema1(epoch)
+        )
+        yield json.dumps(said)
+
+
+def summary_csv():
+    yield 'epoch,train_loss,eval_loss,eval_top1,eval_top5,lr'
+    for epoch in range(EPOCHS):
+        yield f'{epoch},{mean_loss(epoch, STEPS - 1)},{1.5 - epoch / 10},{acc1(epoch)},{acc5(epoch)},0.0001'
 
 
 MEASURED = dict(fps=1869.52, step_ms=273.9, step_ms_p50=250.0, step_ms_p95=500.0, steps=280, warmup_steps=20)
@@ -285,7 +379,12 @@ LOGS = {
     'deit.log': deit(),
     'imagenet.log': imagenet(),
     'torchvision.log': torchvision(),
-    'mlperf.log': mlperf(),
+    'imagenet_old.log': imagenet_old(),
+    'swin.log': swin(),
+    'mlla.log': swin(kin=True),
+    'convnext.log': convnext(),
+    'log.txt': log_txt(),
+    'summary.csv': summary_csv(),
     'ours.log': ours(),
     'metrics.jsonl': metrics(),
     'summary.log': summary(),

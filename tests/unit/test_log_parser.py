@@ -124,6 +124,24 @@ def test_what_does_not_change_the_meaning(name, monkeypatch):
     assert not differences(parsed(lines), intact)
 
 
+TORCH_NPU = (  # what torch_npu 2.12 itself writes between the lines of a training that goes well
+    '[W1126 04:47:26.241 NPUCachingAllocator.cpp:203] Warning: The current CANN and Soc versions require processing for 32 padding '
+    'size, with memory allocation. (function operator())\n',
+    '[rank0]:[W1126 04:47:26.384 AmpForeachNonFiniteCheckAndUnscaleKernelNpuOpApi.cpp:132] Warning: Non finite check and unscale on '
+    'NPU device! (function operator())\n',
+    'Gradient overflow. Skipping step\nLoss scaler reducing loss scale to 32768.0\n',
+    '[WARNING] [991] profiler.py: Invalid parameter aic_metrics, reset it to AiCMetrics.PipeUtilization.\n',
+    '[W1126 04:50:08.630 ToKernelNpu.cpp:40] Warning: Device do not support double dtype now, dtype cast replace with float.\n',
+)
+
+
+@pytest.mark.parametrize('name', ['ours.log', 'timm.log', 'van.log'])
+def test_the_lines_of_torch_npu_change_nothing(name):
+    lines = lines_of(name)
+    dressed = [piece for i, line in enumerate(lines) for piece in (line, TORCH_NPU[i % len(TORCH_NPU)].encode())]
+    assert not differences(parsed(dressed), parsed(lines))
+
+
 ONE_PROCESS = ('metrics.jsonl', 'log.txt', 'summary')  # parts of names of files that one process alone writes
 
 

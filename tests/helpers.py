@@ -66,7 +66,8 @@ class Result:
 
     def events(self, kind):
         """The events of one kind, such as 'train', in metrics.jsonl."""
-        found = map(json.loads, (self.out / 'metrics.jsonl').read_text().splitlines())
+        paths = [self.out / 'metrics.jsonl', self.out / 'eval_metrics.jsonl']
+        found = map(json.loads, next(filter(Path.exists, paths)).read_text().splitlines())
         return [event for event in found if event['event'] == kind]
 
     def checkpoint(self, name='checkpoint.pth'):

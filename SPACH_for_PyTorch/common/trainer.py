@@ -55,7 +55,7 @@ class Trainer:
     def __init__(self, args: options.Args, ranks: Ranks, accelerator: Any, classes: List[str], loaded: Any, hooks: Any):
         self.args, self.ranks, self.accelerator, self.classes, self.hooks = args, ranks, accelerator, classes, hooks
         self.progress = Progress(ranks.primary)
-        self.log = RunLogger(args.output_dir, ranks.primary, self.progress, args.tensorboard)
+        self.log = RunLogger(args.output_dir, ranks.primary, self.progress, args.tensorboard, args.case)
         self.stop = StopRequest(ranks)
         self.checkpoints = CheckpointFolder(args.output_dir, self.log.say)
         self.precision = precision.choose(args, accelerator)

@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import torch.distributed as dist
 
-from common import accelerator, checkpoint, data, options
+from common import accelerator, checkpoint, data, options, run_folder
 from common.compat import is_distributed
 from common.distributed import Ranks
 from common.errors import Interrupted, UserError, explain, report
@@ -44,10 +44,15 @@ def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
     classes = data.check_root(args.data_path, splits, read=not args.skip_bad_images)
     options.resolve(args, loaded, classes, device, ranks)
     os.makedirs(args.output_dir, exist_ok=True)
+    lock = None
+    if ranks.primary and 'RUN_ID' not in os.environ:  # a script has taken the folder already
+        lock = run_folder.claim(args.output_dir, args.case)
     ranks.connect(args.dist_backend or device.backend, args.dist_url)
     device.seed(args.seed)
     device.short_float32(args.hf32)
     work(Trainer(args, ranks, device, classes, loaded, hooks))
+    if lock is not None:
+        lock.close()
 
 
 def work(trainer: Trainer) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from common import compat, data, npu_patches, weights
-from common.device_data import EvalTransform, PrefetchLoader, TrainTransform, mixup_of
+from common.device_data import BadImages, EvalTransform, PrefetchLoader, TrainTransform, mixup_of
 from common.errors import UserError
 
 Say = Callable[[str], None]
@@ -112,22 +112,22 @@ def average(args: Any, made: nn.Module) -> Optional[ModelEmaV2]:
 # ---- the data
 
 
-def val_loader(args: Any, accelerator: Any, ranks: Any, say: Say) -> PrefetchLoader:
+def val_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages) -> PrefetchLoader:
     dataset = data.Images(os.path.join(args.data_path, 'val'), data.transform_of(args, training=False))
     sampler = data.EvalBatchSampler(len(dataset), args.validation_batch_size, ranks, args.eval_steps)
     loader = data.make_loader(dataset, sampler, args, accelerator)
-    return PrefetchLoader(loader, EvalTransform(args, accelerator), accelerator, args.skip_bad_images, say)
+    return PrefetchLoader(loader, EvalTransform(args, accelerator), accelerator, bad)
 
 
-def train_loader(args: Any, accelerator: Any, ranks: Any, say: Say) -> PrefetchLoader:
+def train_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages) -> PrefetchLoader:
     with blame(f'--aa {args.aa}'):
         transform = data.transform_of(args, training=True)
     folder = os.path.join(args.data_path, 'train')
-    dataset = data.Images(folder, transform, args.seed, replace=args.skip_bad_images > 0)
+    dataset = data.Images(folder, transform, args.seed, replace=args.skip_bad_images)
     repeats = 3 if args.repeated_aug and ranks.world > 1 else 1
     sampler = data.TrainBatchSampler(len(dataset), args.batch_size, ranks, args.seed, args.max_steps, repeats)
     loader = data.make_loader(dataset, sampler, args, accelerator)
-    return PrefetchLoader(loader, TrainTransform(args, accelerator, ranks), accelerator, args.skip_bad_images, say)
+    return PrefetchLoader(loader, TrainTransform(args, accelerator, ranks), accelerator, bad)
 
 
 # ---- the training

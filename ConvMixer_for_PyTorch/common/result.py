@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
+from common.errors import shown
 from common.messages import ERROR_MARK, FINAL_LINES, FINAL_RULE, MISSING, show
 
 CASE_SUFFIX = {'full': 'acc', 'performance': 'perf', 'eval': 'eval', 'finetune': 'finetune'}
@@ -152,7 +153,7 @@ def begin(folder: str, log_name: str, case: str) -> None:
     os.makedirs(aside)
     for name in old:
         os.rename(os.path.join(folder, name), os.path.join(aside, name))
-    print(f'The files of an earlier run were moved to {aside}', flush=True)
+    print(shown(f'The files of an earlier run were moved to {aside}'), flush=True)
 
 
 def finish(folder: str, log_name: str, network: str, case: str, ranks: int, code: int, seconds: int) -> int:
@@ -187,7 +188,8 @@ def verdict(code: int, complete: bool, log_path: str) -> Tuple[int, Optional[str
 
 def write(path: str, text: str) -> None:
     """Writes a small file whole or not at all."""
-    with open(path + '.tmp', 'w', encoding='utf-8') as f:
+    # a path in it that is not UTF-8 stays as it is
+    with open(path + '.tmp', 'w', encoding='utf-8', errors='surrogateescape') as f:
         f.write(text)
     os.replace(path + '.tmp', path)
 

@@ -245,7 +245,7 @@ def describe(place: Place, own: Dict[str, str], ema: bool) -> List[str]:
     wrappers = {step for key in place.tensors if key not in place.naming for step in key.split('.')} & WRAPPERS
     dropped = [*sorted(wrappers), *([place.prefix] if place.prefix else [])]
     said += [f'without {" and ".join(dropped)} in their names'] if dropped else []
-    said += ['named as in another code'] if place.naming != own else []
+    said += ['renamed from the names of another code'] if place.naming != own else []
     return said + (['averaged weights' if ema else 'averaged weights: no others fit better'] if place.averaged else [])
 
 
@@ -292,14 +292,12 @@ def misfit(own: Tensors, state: Tensors, odd: Any, names: Mapping[str, str], arc
     """-> the end of the sentence for weights that are not the model's."""
     missing, unknown = sorted(odd - set(state)), sorted(names.get(name, name) for name in odd - set(own))
     reshaped = sorted(odd & set(own) & set(state))
-    parts = (
-        [f'{len(missing)} of its {len(own)} weights are missing in the file, such as {missing[0]}'] if missing else []
-    )
-    parts += [f'{len(unknown)} in the file are unknown to it, such as {unknown[0]}'] if unknown else []
+    parts = [f'{len(missing)} of its {len(own)} weights missing in the file, such as {missing[0]}'] if missing else []
+    parts += [f'{len(unknown)} in the file unknown to it, such as {unknown[0]}'] if unknown else []
     if reshaped:
         first = reshaped[0]
         parts.append(
-            f'{len(reshaped)} have another shape, such as {names.get(first, first)}, {shape(state[first])} in the file and '
+            f'{len(reshaped)} of another shape, such as {names.get(first, first)}, {shape(state[first])} in the file and '
             f'{shape(own[first])} here'
         )
     if isinstance(written_for, str) and written_for != arch:
@@ -308,7 +306,7 @@ def misfit(own: Tensors, state: Tensors, odd: Any, names: Mapping[str, str], arc
         way_out = f'the file names {arch} too, so give the options that shaped it when it was trained'
     else:
         way_out = 'give the name of its model by --model, and the options that shaped it when it was trained'
-    return f'does not fit {arch}: {"; ".join(parts)}; {way_out}'
+    return f'does not fit {arch}: {", ".join(parts)}; {way_out}'
 
 
 def other_head(own: Tensors, state: Tensors, odd: Any) -> str:

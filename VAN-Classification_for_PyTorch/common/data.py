@@ -14,13 +14,13 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from timm.data import create_transform
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from common import compat
-from common.errors import UserError
+from common.errors import UserError, shown
 
 # images: uint8 (N, 3, H, W); targets: int64 (N,); bad: a sentence for each image that could not be read
 Batch = collections.namedtuple('Batch', 'images targets bad')
@@ -65,7 +65,7 @@ def class_names(folder: str) -> List[str]:
     with listing(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith('.'))
     if not names:
-        raise UserError(f'{shown(folder)} holds no class folders; it must hold one folder of images per class')
+        raise UserError(f'{folder} holds no class folders; it must hold one folder of images per class')
     return names
 
 
@@ -76,7 +76,7 @@ def difference(root: str, a: str, classes_a: Sequence[str], b: str, classes_b: S
         return difference(root, b, classes_b, a, classes_a)
     more = ', '.join(only[:3]) + (f', ... ({len(only)} in all)' if len(only) > 3 else '')
     have, lack = os.path.join(root, a), os.path.join(root, b)
-    return shown(f'{lack} lacks the class {more}, which {have} has; both must have the same class folders')
+    return f'{lack} lacks the class {more}, which {have} has; both must have the same class folders'
 
 
 def image_folder(split: str) -> Tuple[List[str], List[int]]:
@@ -97,7 +97,7 @@ def image_folder(split: str) -> Tuple[List[str], List[int]]:
         if not found:
             known = ' '.join(IMG_EXTENSIONS)
             raise UserError(
-                f'class folder {shown(folder)} holds no image ({known}); add images or remove it from train/ and val/'
+                f'class folder {folder} holds no image ({known}); add images or remove it from train/ and val/'
             )
         paths += found
         targets += [target] * len(found)
@@ -116,7 +116,7 @@ def images_below(folder: str, elsewhere: Set[str]) -> List[str]:
         real = os.path.realpath(where)
         if real in elsewhere:
             raise UserError(
-                f'{shown(where)} leads to {shown(real)}, whose images have another place in the data set: they would be counted '
+                f'{where} leads to {real}, whose images have another place in the data set: they would be counted '
                 'again, or as of a wrong class; remove the link'
             )
         elsewhere.add(real)
@@ -138,12 +138,7 @@ def listing(folder: str) -> Iterator[Iterator[Any]]:
         with os.scandir(folder) as entries:
             yield entries
     except OSError as e:
-        raise UserError(f'{shown(folder)} cannot be read ({shown(e)}); repair it, or give another data path') from e
-
-
-def shown(text: Any) -> str:
-    """-> text that can be printed: bytes of a file name that are not UTF-8 as escapes, such as \\xfc."""
-    return str(text).encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')
+        raise UserError(f'{folder} cannot be read ({e}); repair it, or give another data path') from e
 
 
 def read_image(path: str) -> Image.Image:
@@ -154,7 +149,8 @@ def read_image(path: str) -> Image.Image:
         with open(path, 'rb') as file:
             return as_rgb(Image.open(file))
     except Exception as e:  # the decoders raise whatever their parsers do
-        reason = ' '.join(str(e).split()) or type(e).__name__
+        unknown = isinstance(e, UnidentifiedImageError)
+        reason = 'it is of no format that Pillow knows' if unknown else ' '.join(str(e).split()) or type(e).__name__
         raise UserError(shown(f'image {path} cannot be read ({reason}){WAY_OUT}')) from e
 
 

@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import torch.distributed as dist
 
-from common import accelerator, checkpoint, data, options, run_folder
+from common import accelerator, data, options, run_folder, weights
 from common.compat import is_distributed
 from common.distributed import Ranks
 from common.errors import Interrupted, UserError, explain, report
@@ -36,8 +36,7 @@ def run(args: options.Args, hooks: Any) -> int:
 
 def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
     """What is asked for, from the options of the command line to the last event."""
-    path = args.resume or args.finetune
-    loaded = (hooks.read_weights(path) or checkpoint.load(path)) if path else None
+    loaded = weights.read(args, hooks)
     device = accelerator.choose(args.device, ranks.local if args.device_id is None else args.device_id)
     val_only = args.case == 'eval' and not os.path.isdir(os.path.join(args.data_path, 'train'))
     splits = ('val',) if val_only else ('train', 'val')

@@ -10,7 +10,7 @@ import time
 from typing import Any, Dict, Optional
 
 from common import messages
-from common.errors import UserError
+from common.errors import UserError, shown
 from common.progress import Progress
 from common.run_folder import metrics_name
 
@@ -40,7 +40,7 @@ class RunLogger:
         if self.primary or any_rank:
             if self.progress is not None:
                 self.progress.clear()
-            print(text, flush=True)
+            print(shown(text), flush=True)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Appends one JSON object as one line, and flushes it, so that a killed process leaves whole events."""

@@ -14,7 +14,7 @@ import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 from common import run_folder
-from common.errors import UserError
+from common.errors import UserError, shown
 from common.messages import ERROR_MARK, FINAL_LINES, FINAL_RULE, MISSING, show
 
 CASE_SUFFIX = {'full': 'acc', 'performance': 'perf', 'eval': 'eval', 'finetune': 'finetune'}
@@ -144,7 +144,7 @@ def begin(folder: str, log_name: str, case: str, lock: Optional[int], pid: Optio
     if os.path.exists(log):
         raise UserError(f'{log} is no log of a training here and is left alone; choose another folder by --output_dir')
     if aside is not None:
-        print(f'The files of an earlier run were moved to {aside}', flush=True)
+        print(shown(f'The files of an earlier run were moved to {aside}'), flush=True)
         claimed.write(f'\n{aside}')  # for finish
         claimed.flush()
     with open(log, 'w', encoding='utf-8') as f:

@@ -122,8 +122,8 @@ def fresh(parent: str) -> str:
 
 
 def write(path: str, text: str) -> None:
-    """Writes a small file whole or not at all."""
-    with open(path + '.tmp', 'w', encoding='utf-8') as f:
+    """Writes a small file whole or not at all; a path in it that is not UTF-8 stays as it is."""
+    with open(path + '.tmp', 'w', encoding='utf-8', errors='surrogateescape') as f:
         f.write(text)
     os.replace(path + '.tmp', path)
 

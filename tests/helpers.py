@@ -85,7 +85,7 @@ def simulated(**settings):
     settings: of cannsim, such as CANNSIM_SOC. Raises cannsim.build.BuildError with the reason where it cannot be built.
     """
     env = build.environment()
-    env['PYTHONPATH'] = os.pathsep.join([str(CANNSIM / 'host'), env['PYTHONPATH'], str(TOP / 'tests' / 'apex')])
+    env['PYTHONPATH'] = os.pathsep.join([str(CANNSIM / 'host'), env['PYTHONPATH'], str(TOP / 'tests' / 'apexsim')])
     return {**env, 'CANNSIM_SOC': 'Ascend910B3', 'OMP_NUM_THREADS': '1', **settings}
 
 

@@ -45,7 +45,7 @@ class RunLogger:
     def event(self, kind: str, **fields: Any) -> None:
         """Appends one JSON object as one line, and flushes it, so that a killed process leaves whole events."""
         if self.primary:
-            record = {'event': kind, 'time': round(time.time(), 3), 'run_id': self.run_id, **fields}
+            record = {'event': kind, 'time': round(time.time(), 3), **fields, 'run_id': self.run_id}
             self.file.write(json.dumps(plain(record)) + '\n')
             self.file.flush()
 

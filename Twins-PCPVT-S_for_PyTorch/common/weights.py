@@ -22,7 +22,7 @@ Tensors = Dict[str, torch.Tensor]
 # ---- the file
 
 
-def load_given(args: Any, hooks: Any) -> Optional[Dict[str, Any]]:
+def asked_for(args: Any, hooks: Any) -> Optional[Dict[str, Any]]:
     """-> what the checkpoint of --resume or --finetune holds, None where neither is given. Of a directory it takes the file."""
     option = 'resume' if args.resume else 'finetune'
     given = getattr(args, option)

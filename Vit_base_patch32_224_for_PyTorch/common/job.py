@@ -36,7 +36,7 @@ def run(args: options.Args, hooks: Any) -> int:
 
 def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
     """What is asked for, from the options of the command line to the last event."""
-    loaded = weights.load_given(args, hooks)
+    loaded = weights.asked_for(args, hooks)
     device = accelerator.choose(args.device, ranks.local if args.device_id is None else args.device_id)
     val_only = args.case == 'eval' and not os.path.isdir(os.path.join(args.data_path, 'train'))
     splits = ('val',) if val_only else ('train', 'val')

@@ -92,6 +92,19 @@ def create_model(name, num_classes=1000, img_size=224, drop_path=None, drop_rate
     return ConvMixer(**dict(dict(config, n_classes=num_classes), **kwargs))
 
 
+def timm_names(model):
+    """-> {name in timm's convmixer: name in the model}. (timm's convmixer_768_32 is convmixer_768_32_relu here.)"""
+    depth = sum(isinstance(layer, nn.Sequential) for layer in model)
+
+    def in_timm(name):
+        place, rest = name.split('.', 1)
+        if int(place) < 3:
+            return f'stem.{name}'
+        return f'blocks.{int(place) - 3}.{rest}' if int(place) < 3 + depth else f'head.{rest}'
+
+    return {in_timm(name): name for name in model.state_dict()}
+
+
 # Upstream's entry points
 convmixer_1536_20 = entry_point(create_model, 'convmixer_1536_20')
 convmixer_768_32 = entry_point(create_model, 'convmixer_768_32')

@@ -62,7 +62,7 @@ def patches():
 
 
 class ConvMixerHooks(Hooks):
-    """--sched onecycle."""
+    """--sched onecycle; weights of timm."""
 
     def settle(self, args):
         idle = [name for name in ('cooldown_epochs', 'min_lr', 'warmup_epochs', 'warmup_lr') if args.given(name)]
@@ -79,6 +79,11 @@ class ConvMixerHooks(Hooks):
 
             return OneCycle(optimizer, args.lr, args.epochs * steps), args.epochs
         return super().schedule(args, optimizer, steps)
+
+    def other_names(self, model):
+        from convmixer import timm_names
+
+        return timm_names(model)
 
 
 HOOKS = ConvMixerHooks(create_model, patches)

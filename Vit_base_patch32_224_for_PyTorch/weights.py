@@ -50,7 +50,12 @@ def drop_representation(state_dict, model):
 
 
 def fit_to_model(state_dict, model):
-    """resample_pos_embed and drop_representation. -> (state dict, list of sentences saying what was done)."""
+    """resample_pos_embed and drop_representation. -> (state dict, list of sentences saying what was done).
+
+    Raises ValueError for a distilled DeiT, which is another network.
+    """
+    if 'dist_token' in state_dict:
+        raise ValueError('it is a distilled DeiT (dist_token), which has no model here; give one without distillation')
     said = []
     for step in (resample_pos_embed, drop_representation):
         state_dict, sentence = step(state_dict, model)

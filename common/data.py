@@ -5,28 +5,29 @@ function of (seed, epoch, index): neither the number of workers nor an interrupt
 """
 
 import collections
+import contextlib
 import hashlib
 import os
 import random
 import signal
-from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from timm.data import create_transform
 from torch.utils.data import DataLoader, Dataset
-from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import IMG_EXTENSIONS, default_loader
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from common import compat
-from common.errors import UserError
+from common.errors import UserError, shown
 
 # images: uint8 (N, 3, H, W); targets: int64 (N,); bad: a sentence for each image that could not be read
 Batch = collections.namedtuple('Batch', 'images targets bad')
 Key = Tuple[int, int, int]  # (epoch, index of the image, number of its repetition)
 
 WAY_OUT = '; repair or remove it, or go on without such images by --skip-bad-images'
+LONGEST = 200  # times its shorter side. An evaluation brings that one to the size of the model: 1 x 20000 would take gigabytes
 
 
 # ---- checks
@@ -53,14 +54,16 @@ def check_root(root: str, splits: Sequence[str] = ('train', 'val'), read: bool =
         if names != classes[0]:
             raise UserError(difference(root, splits[0], classes[0], split, names))
     for split in splits:
-        samples = [first_image(os.path.join(root, split, name)) for name in classes[0]]
+        samples, _ = image_folder(os.path.join(root, split))
         if read:
             read_image(samples[0])
     return classes[0]
 
 
 def class_names(folder: str) -> List[str]:
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    """-> the names of the class folders, in order; what is hidden (.ipynb_checkpoints) is none."""
+    with listing(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith('.'))
     if not names:
         raise UserError(f'{folder} holds no class folders; it must hold one folder of images per class')
     return names
@@ -71,28 +74,104 @@ def difference(root: str, a: str, classes_a: Sequence[str], b: str, classes_b: S
     only = sorted(set(classes_a) - set(classes_b))
     if not only:
         return difference(root, b, classes_b, a, classes_a)
-    shown = ', '.join(only[:3]) + (f', ... ({len(only)} in all)' if len(only) > 3 else '')
+    more = ', '.join(only[:3]) + (f', ... ({len(only)} in all)' if len(only) > 3 else '')
     have, lack = os.path.join(root, a), os.path.join(root, b)
-    return f'{lack} lacks the class {shown}, which {have} has; both must have the same class folders'
+    return f'{lack} lacks the class {more}, which {have} has; both must have the same class folders'
 
 
-def first_image(folder: str) -> str:
-    """-> the path of an image below folder."""
-    for where, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
-        for name in sorted(files):
-            if name.lower().endswith(tuple(IMG_EXTENSIONS)):
-                return os.path.join(where, name)
-    known = ' '.join(IMG_EXTENSIONS)
-    raise UserError(f'class folder {folder} holds no image ({known}); add images or remove it from train/ and val/')
+def image_folder(split: str) -> Tuple[List[str], List[int]]:
+    """-> the paths of a split's images, in the order of torchvision's ImageFolder, and the number of the class of each.
+
+    Raises UserError for a class without images.
+    """
+    folders = [os.path.join(split, name) for name in class_names(split)]
+    real = {folder: os.path.realpath(folder) for folder in folders}
+    above, parent = set(), os.path.realpath(split)
+    while parent not in above:  # the root is its own parent
+        above.add(parent)
+        parent = os.path.dirname(parent)
+    paths, targets = [], []
+    for target, folder in enumerate(folders):
+        # two classes may be one folder, as where a large data set is simulated
+        found = images_below(folder, above | (set(real.values()) - {real[folder]}))
+        if not found:
+            known = ' '.join(IMG_EXTENSIONS)
+            raise UserError(
+                f'class folder {folder} holds no image ({known}); add images or remove it from train/ and val/'
+            )
+        paths += found
+        targets += [target] * len(found)
+    return paths, targets
+
+
+def images_below(folder: str, elsewhere: Set[str]) -> List[str]:
+    """-> the paths of the images below a class folder. What is hidden (._a.jpg, as macOS leaves beside a.jpg) is none.
+
+    elsewhere: folders whose images have another place. Raises UserError for a link to one of them or to a folder seen already
+    (loop -> . or up -> ..), whose images would be counted again, or as of a wrong class.
+    """
+    found, todo = {}, [folder]
+    while todo:
+        where = todo.pop()
+        real = os.path.realpath(where)
+        if real in elsewhere:
+            raise UserError(
+                f'{where} leads to {real}, whose images have another place in the data set: they would be counted '
+                'again, or as of a wrong class; remove the link'
+            )
+        elsewhere.add(real)
+        with listing(where) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith('.')]
+            todo += [entry.path for entry in visible if entry.is_dir()]
+            found[where] = sorted(entry.path for entry in visible if is_image(entry.name) and not entry.is_dir())
+    return [path for where in sorted(found) for path in found[where]]
+
+
+def is_image(name: str) -> bool:
+    return name.lower().endswith(tuple(IMG_EXTENSIONS))
+
+
+@contextlib.contextmanager
+def listing(folder: str) -> Iterator[Iterator[Any]]:
+    """What a folder holds, as os.scandir gives it. Raises UserError where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            yield entries
+    except OSError as e:
+        raise UserError(f'{folder} cannot be read ({e}); repair it, or give another data path') from e
 
 
 def read_image(path: str) -> Image.Image:
     """-> RGB image. Raises UserError for a file that cannot be decoded."""
     try:
-        return default_loader(path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        raise UserError(f'image {path} cannot be read ({e}){WAY_OUT}') from e
+        if not os.path.isfile(path):  # opening a named pipe would wait for good
+            raise OSError('it is not a file' if os.path.exists(path) else 'it does not exist')
+        with open(path, 'rb') as file:
+            return as_rgb(Image.open(file))
+    except Exception as e:  # the decoders raise whatever their parsers do
+        unknown = isinstance(e, UnidentifiedImageError)
+        reason = 'it is of no format that Pillow knows' if unknown else ' '.join(str(e).split()) or type(e).__name__
+        raise UserError(shown(f'image {path} cannot be read ({reason}){WAY_OUT}')) from e
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """-> the image with 8 bits a channel, of 16 the upper ones, and laid on white where it is transparent.
+
+    Raises ValueError for one whose numbers have no known range, or that resizing would blow up.
+    """
+    if max(image.size) > LONGEST * min(image.size):
+        raise ValueError(f'its sides are {image.size[0]} and {image.size[1]} pixels, more than 1 to {LONGEST}')
+    if image.format == 'EPS':
+        raise ValueError('it is PostScript, which is a program')
+    bits = getattr(image, 'tag_v2', {}).get(258, (16,))  # TIFF's BitsPerSample
+    if (image.mode.startswith('I;16') and bits == (16,)) or (image.mode == 'I' and image.format in ('PNG', 'PPM')):
+        return image.convert('I').point(lambda value: value * (1 / 256)).convert('L').convert('RGB')
+    if image.mode[0] in 'IF':
+        raise ValueError(f'its numbers, of mode {image.mode}, have no known range; save it with 8 bits')
+    if image.mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in image.info:
+        image = image.convert('RGBA')
+        image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+    return image.convert('RGB')
 
 
 # ---- randomness
@@ -117,14 +196,14 @@ class Images(Dataset):
     """One split. [epoch, index, repeat] -> (uint8 CHW tensor or None, target, [a sentence for what could not be read]).
 
     seed: of the augmentation; None leaves the random state alone (an evaluation draws nothing).
-    replace: the next image takes the place of one that cannot be read, so that a training batch keeps its size.
+    replace: how many images after one that cannot be read may take its place, so that a training batch keeps its size.
     """
 
-    def __init__(self, folder: str, transform: Callable, seed: Optional[int] = None, replace: bool = False):
-        samples = ImageFolder(folder).samples
-        # arrays, not lists of tuples: forked workers would copy the memory pages of a million Python objects
-        self.paths = np.array([os.fsencode(path) for path, _ in samples])
-        self.targets = np.array([target for _, target in samples])
+    def __init__(self, folder: str, transform: Callable, seed: Optional[int] = None, replace: int = 0):
+        paths, targets = image_folder(folder)
+        # arrays, not lists: forked workers would copy the memory pages of a million Python objects
+        self.paths = np.array([os.fsencode(path) for path in paths])
+        self.targets = np.array(targets)
         self.transform, self.seed, self.replace = transform, seed, replace
 
     def __len__(self) -> int:
@@ -135,7 +214,7 @@ class Images(Dataset):
         if self.seed is not None:
             seed_host(derive_seed(self.seed, epoch, index, repeat))
         bad = []
-        for candidate in range(index, index + (10 if self.replace else 1)):
+        for candidate in range(index, index + min(1 + self.replace, len(self))):
             candidate %= len(self)
             try:
                 image = read_image(os.fsdecode(self.paths[candidate]))

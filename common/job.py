@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import torch.distributed as dist
 
-from common import accelerator, checkpoint, data, options
+from common import accelerator, data, options, run_folder, weights
 from common.compat import is_distributed
 from common.distributed import Ranks
 from common.errors import Interrupted, UserError, explain, report
@@ -36,18 +36,22 @@ def run(args: options.Args, hooks: Any) -> int:
 
 def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
     """What is asked for, from the options of the command line to the last event."""
-    path = args.resume or args.finetune
-    loaded = (hooks.read_weights(path) or checkpoint.load(path)) if path else None
+    loaded = weights.asked_for(args, hooks)
     device = accelerator.choose(args.device, ranks.local if args.device_id is None else args.device_id)
     val_only = args.case == 'eval' and not os.path.isdir(os.path.join(args.data_path, 'train'))
     splits = ('val',) if val_only else ('train', 'val')
     classes = data.check_root(args.data_path, splits, read=not args.skip_bad_images)
     options.resolve(args, loaded, classes, device, ranks)
     os.makedirs(args.output_dir, exist_ok=True)
+    lock = None
+    if ranks.primary and 'RUN_ID' not in os.environ:  # a script has taken the folder already
+        lock = run_folder.claim(args.output_dir, args.case)
     ranks.connect(args.dist_backend or device.backend, args.dist_url)
     device.seed(args.seed)
     device.short_float32(args.hf32)
     work(Trainer(args, ranks, device, classes, loaded, hooks))
+    if lock is not None:
+        lock.close()
 
 
 def work(trainer: Trainer) -> None:

@@ -66,7 +66,8 @@ class Result:
 
     def events(self, kind):
         """The events of one kind, such as 'train', in metrics.jsonl."""
-        found = map(json.loads, (self.out / 'metrics.jsonl').read_text().splitlines())
+        paths = [self.out / 'metrics.jsonl', self.out / 'eval_metrics.jsonl']
+        found = map(json.loads, next(filter(Path.exists, paths)).read_text().splitlines())
         return [event for event in found if event['event'] == kind]
 
     def checkpoint(self, name='checkpoint.pth'):
@@ -84,7 +85,7 @@ def simulated(**settings):
     settings: of cannsim, such as CANNSIM_SOC. Raises cannsim.build.BuildError with the reason where it cannot be built.
     """
     env = build.environment()
-    env['PYTHONPATH'] = os.pathsep.join([str(CANNSIM / 'host'), env['PYTHONPATH'], str(TOP / 'tests' / 'apex')])
+    env['PYTHONPATH'] = os.pathsep.join([str(CANNSIM / 'host'), env['PYTHONPATH'], str(TOP / 'tests' / 'apexsim')])
     return {**env, 'CANNSIM_SOC': 'Ascend910B3', 'OMP_NUM_THREADS': '1', **settings}
 
 

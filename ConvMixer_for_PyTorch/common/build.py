@@ -11,8 +11,8 @@ from timm.utils import ModelEmaV2
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from common import checkpoint, compat, data, npu_patches
-from common.device_data import EvalTransform, PrefetchLoader, TrainTransform, mixup_of
+from common import compat, data, npu_patches, weights
+from common.device_data import BadImages, EvalTransform, PrefetchLoader, TrainTransform, mixup_of
 from common.errors import UserError
 
 Say = Callable[[str], None]
@@ -53,20 +53,21 @@ def model(args: Any, hooks: Any, accelerator: Any, ranks: Any, classes: List[str
 
 def load_weights(made: nn.Module, loaded: Dict[str, Any], args: Any, hooks: Any, classes: List[str], say: Say) -> None:
     """With --resume all weights must fit; with --finetune the head may differ, and is then initialised."""
-    path, saved = args.resume or args.finetune, loaded.get('classes')
+    path = args.resume or args.finetune
+    saved = loaded.get('classes') if loaded.get('format') == 1 else None
     if args.resume and saved and list(saved) != classes:
         raise UserError(
             f'checkpoint {path} was trained on {len(saved)} classes ({saved[0]}, ...) and {args.data_path} has {len(classes)} '
             f'({classes[0]}, ...); take the data set of the training, or --finetune'
         )
+    found = weights.find(loaded, made, path, hooks.other_names(made), args.use_ema)
     try:
-        state, changes = hooks.fit_weights(checkpoint.weights(loaded, path, args.use_ema), made)
+        state, changes = hooks.fit_weights(found.state, made)
     except ValueError as e:
         raise UserError(f'checkpoint {path}: {e}') from e
-    fresh = checkpoint.load_weights(made, state, path, args.model, loaded.get('arch'), new_head=bool(args.finetune))
-    changes = [*changes, 'averaged weights'] if args.use_ema else changes
-    changes = [*changes, f'made anew: {", ".join(fresh)}'] if fresh else changes
-    say('; '.join([f'Weights from {path}', *changes]))
+    found = found._replace(state=state)
+    changes += weights.fit(made, found, path, args.model, loaded.get('arch'), new_head=bool(args.finetune))
+    say('; '.join([f'Weights from {path}', *found.said, *changes]))
 
 
 def patch(made: nn.Module, args: Any, hooks: Any, accelerator: Any, say: Say) -> None:
@@ -111,22 +112,22 @@ def average(args: Any, made: nn.Module) -> Optional[ModelEmaV2]:
 # ---- the data
 
 
-def val_loader(args: Any, accelerator: Any, ranks: Any, say: Say) -> PrefetchLoader:
+def val_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages) -> PrefetchLoader:
     dataset = data.Images(os.path.join(args.data_path, 'val'), data.transform_of(args, training=False))
     sampler = data.EvalBatchSampler(len(dataset), args.validation_batch_size, ranks, args.eval_steps)
     loader = data.make_loader(dataset, sampler, args, accelerator)
-    return PrefetchLoader(loader, EvalTransform(args, accelerator), accelerator, args.skip_bad_images, say)
+    return PrefetchLoader(loader, EvalTransform(args, accelerator), accelerator, bad)
 
 
-def train_loader(args: Any, accelerator: Any, ranks: Any, say: Say) -> PrefetchLoader:
+def train_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages) -> PrefetchLoader:
     with blame(f'--aa {args.aa}'):
         transform = data.transform_of(args, training=True)
     folder = os.path.join(args.data_path, 'train')
-    dataset = data.Images(folder, transform, args.seed, replace=args.skip_bad_images > 0)
+    dataset = data.Images(folder, transform, args.seed, replace=args.skip_bad_images)
     repeats = 3 if args.repeated_aug and ranks.world > 1 else 1
     sampler = data.TrainBatchSampler(len(dataset), args.batch_size, ranks, args.seed, args.max_steps, repeats)
     loader = data.make_loader(dataset, sampler, args, accelerator)
-    return PrefetchLoader(loader, TrainTransform(args, accelerator, ranks), accelerator, args.skip_bad_images, say)
+    return PrefetchLoader(loader, TrainTransform(args, accelerator, ranks), accelerator, bad)
 
 
 # ---- the training

@@ -5,15 +5,16 @@ loss history out of the events. Standard library only: where torch does not impo
 """
 
 import argparse
-import itertools
 import json
 import os
 import platform
 import re
+import shutil
 import sys
-import time
 from typing import Any, Dict, List, Optional, Tuple
 
+from common import run_folder
+from common.errors import UserError, shown
 from common.messages import ERROR_MARK, FINAL_LINES, FINAL_RULE, MISSING, show
 
 CASE_SUFFIX = {'full': 'acc', 'performance': 'perf', 'eval': 'eval', 'finetune': 'finetune'}
@@ -132,32 +133,32 @@ def summary_items(result: Dict[str, Any]) -> Dict[str, str]:
     return {key: show(values[field], DIGITS.get(field)) for part in parts for key, field in part.items()}
 
 
-def begin(folder: str, log_name: str, case: str) -> None:
-    """Makes the output folder, and moves an earlier training's files to previous/<time>/ in it.
+def begin(folder: str, log_name: str, case: str, lock: Optional[int], pid: Optional[int]) -> None:
+    """Makes the output folder, takes it for this run, and moves an earlier run's files to previous/<time>/ in it.
 
     Checkpoints stay: this training may be asked to read them, and the trainer renames them before it would overwrite.
-    An evaluation leaves the log and summary of the training in their place, and moves only an evaluation's files.
     """
     os.makedirs(folder, exist_ok=True)
-    names = [name for name in os.listdir(folder) if os.path.isfile(os.path.join(folder, name))]
-    if case == 'eval':
-        own = (log_name, 'metrics.jsonl', 'result.json')
-        names = [name for name in names if name in own or name.endswith('_eval.log')]
-    old = [name for name in names if not name.endswith('.pth')]
-    if not old:
-        return
-    first = os.path.join(folder, 'previous', time.strftime('%Y%m%d-%H%M%S'))
-    places = itertools.chain([first], (f'{first}-{n}' for n in itertools.count(1)))
-    aside = next(place for place in places if not os.path.exists(place))
-    os.makedirs(aside)
-    for name in old:
-        os.rename(os.path.join(folder, name), os.path.join(aside, name))
-    print(f'The files of an earlier run were moved to {aside}', flush=True)
+    claimed = run_folder.claim(folder, case, lock, pid)
+    aside, log = run_folder.move_aside(folder, case), os.path.join(folder, log_name)
+    if os.path.exists(log):
+        raise UserError(f'{log} is no log of a training here and is left alone; choose another folder by --output_dir')
+    if aside is not None:
+        print(shown(f'The files of an earlier run were moved to {aside}'), flush=True)
+        claimed.write(f'\n{aside}')  # for finish
+        claimed.flush()
+    with open(log, 'w', encoding='utf-8') as f:
+        f.write(f'{run_folder.RUN_MARK}{os.environ.get("RUN_ID", "")}\n')
 
 
 def finish(folder: str, log_name: str, network: str, case: str, ranks: int, code: int, seconds: int) -> int:
     """Writes result.json, <CaseName>.log and the loss history, and prints the last lines. -> the exit status."""
-    result = summarize(read_events(os.path.join(folder, 'metrics.jsonl')))
+    metrics, result_path = (
+        os.path.join(folder, name(case)) for name in (run_folder.metrics_name, run_folder.result_name)
+    )
+    run = os.environ.get('RUN_ID')
+    events = [event for event in read_events(metrics) if run is None or event.get('run_id') == run]
+    result = summarize(events)
     for key, known in (('network', network), ('case', case), ('ranks', ranks)):
         result[key] = known if result[key] is None else result[key]
     code, reason = verdict(code, result['complete'], os.path.join(folder, log_name))
@@ -165,14 +166,33 @@ def finish(folder: str, log_name: str, network: str, case: str, ranks: int, code
     result['status'] = 'OK' if reason is None else 'FAILED'
     name, losses, items = case_name(result), result.pop('losses'), summary_items(result)
     if result['status'] == 'OK' and case != 'eval':
-        write(os.path.join(folder, f'train_{name}_loss.txt'), ''.join(f'{loss}\n' for loss in losses))
-    write(os.path.join(folder, f'{name}.log'), ''.join(f'{key} = {text}\n' for key, text in items.items()))
-    write(os.path.join(folder, 'result.json'), json.dumps(dict(result, case_name=name), indent=1) + '\n')
+        run_folder.write(os.path.join(folder, f'train_{name}_loss.txt'), ''.join(f'{loss}\n' for loss in losses))
+    run_folder.write(os.path.join(folder, f'{name}.log'), ''.join(f'{key} = {text}\n' for key, text in items.items()))
+    run_folder.write(result_path, json.dumps(dict(result, case_name=name), indent=1) + '\n')
+    if case == 'eval':  # under the common names too, where no training has them
+        for path, other in ((metrics, 'metrics.jsonl'), (result_path, 'result.json')):
+            other = os.path.join(folder, other)
+            if os.path.exists(path) and not run_folder.belongs_to_a_training(other):
+                shutil.copyfile(path, other)
+    if reason is not None and not any(event['event'] in ('train', 'eval') for event in events):
+        put_back(folder, case)
     if reason is None:
         print('\n'.join([FINAL_RULE] + [f'{label} : {items[key]}' for label, key in FINAL_LINES]), flush=True)
     else:
         print(f'{ERROR_MARK} {reason} (exit {code})', flush=True)
     return code
+
+
+def put_back(folder: str, case: str) -> None:
+    """A run that has failed before its first step leaves the folder as it was, where an earlier run's files were there."""
+    try:
+        with open(os.path.join(folder, run_folder.lock_name(case)), encoding='utf-8') as f:
+            aside = f.read().partition('\n')[2]
+    except OSError:
+        return
+    if aside and os.path.isdir(aside):
+        failed = run_folder.move_back(folder, case, aside)
+        print(f"The files of the earlier run are back in their place; this run's are in {failed}", flush=True)
 
 
 def verdict(code: int, complete: bool, log_path: str) -> Tuple[int, Optional[str]]:
@@ -185,18 +205,13 @@ def verdict(code: int, complete: bool, log_path: str) -> Tuple[int, Optional[str
     return code, reason
 
 
-def write(path: str, text: str) -> None:
-    """Writes a small file whole or not at all."""
-    with open(path + '.tmp', 'w', encoding='utf-8') as f:
-        f.write(text)
-    os.replace(path + '.tmp', path)
-
-
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog='python -m common.result', description=__doc__.split('\n')[0])
     parser.add_argument('command', choices=['begin', 'finish'])
     for name in ('--folder', '--log-name', '--case'):
         parser.add_argument(name, required=True)
+    parser.add_argument('--lock', type=int, help='the open file that is the lock')
+    parser.add_argument('--pid', type=int, help='of the script')
     parser.add_argument('--network', default='unknown')
     parser.add_argument('--ranks', type=int, default=1)
     parser.add_argument('--code', type=int, default=0, help='exit status of the trainer')
@@ -204,9 +219,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parser.parse_args(argv)
     try:
         if args.command == 'begin':
-            begin(args.folder, args.log_name, args.case)
+            begin(args.folder, args.log_name, args.case, args.lock, args.pid)
             return 0
         return finish(args.folder, args.log_name, args.network, args.case, args.ranks, args.code, args.seconds)
+    except UserError as e:
+        print(f'{ERROR_MARK} {e}', file=sys.stderr)
+        return 1
     except OSError as e:
         choose = f'the output folder {args.folder} cannot be used ({e}); choose another with --output_dir'
         print(f'{ERROR_MARK} {choose}', file=sys.stderr)

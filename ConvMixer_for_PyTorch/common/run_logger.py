@@ -10,25 +10,29 @@ import time
 from typing import Any, Dict, Optional
 
 from common import messages
-from common.errors import UserError
+from common.errors import UserError, shown
 from common.progress import Progress
+from common.run_folder import metrics_name
 
 DRAWN = ('loss', 'fps', 'step_ms', 'data_wait', 'lr', 'acc1', 'acc5')  # the fields of events that TensorBoard shows
 
 
 class RunLogger:
-    """Lines on stdout and events in <folder>/metrics.jsonl, both by the primary rank alone; the other ranks are silent.
+    """Lines on stdout and events in <folder>/metrics.jsonl (an evaluation: eval_metrics.jsonl), by the primary rank alone.
+
+    Every event has the run's id: the script's RUN_ID, so that it finds what this run has written and nothing else.
 
     progress: the bar that is cleared before a line is printed.
     tensorboard: write the numbers of the events to <folder>/tensorboard too.
     """
 
-    def __init__(self, folder: str, primary: bool, progress: Optional[Progress] = None, tensorboard: bool = False):
+    def __init__(self, folder: str, primary: bool, progress: Optional[Progress] = None, tensorboard=False, case='full'):
         self.primary = primary
+        self.run_id = os.environ.get('RUN_ID') or f'{time.strftime("%Y%m%d-%H%M%S")}-{os.getpid()}'
         self.progress = progress
         self.file = self.writer = None
         if primary:
-            self.file = open(os.path.join(folder, 'metrics.jsonl'), 'a', encoding='utf-8')  # noqa: SIM115 open to the end
+            self.file = open(os.path.join(folder, metrics_name(case)), 'a', encoding='utf-8')  # noqa: SIM115 open to the end
             self.writer = summary_writer(os.path.join(folder, 'tensorboard')) if tensorboard else None
 
     def say(self, text: str, any_rank: bool = False) -> None:
@@ -36,13 +40,12 @@ class RunLogger:
         if self.primary or any_rank:
             if self.progress is not None:
                 self.progress.clear()
-            print(text, flush=True)
+            print(shown(text), flush=True)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Appends one JSON object as one line, and flushes it, so that a killed process leaves whole events."""
         if self.primary:
-            record = {'event': kind, 'time': round(time.time(), 3)}
-            record.update(fields)
+            record = {'event': kind, 'time': round(time.time(), 3), **fields, 'run_id': self.run_id}
             self.file.write(json.dumps(plain(record)) + '\n')
             self.file.flush()
 

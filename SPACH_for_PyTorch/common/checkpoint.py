@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, and read from this collection's files and from upstream's.
+"""Checkpoints: written whole or not at all. weights.py reads them.
 
 A file holds tensors, numbers, strings, lists and dicts only: {'format': 1, 'arch', 'state_dict', 'state_dict_ema',
 'optimizer', 'scaler', 'epoch' (the one to go on with), 'step' (in it), 'global_batch', 'best_acc1', 'best_epoch',
@@ -6,23 +6,13 @@ A file holds tensors, numbers, strings, lists and dicts only: {'format': 1, 'arc
 """
 
 import os
-import pickle
-import re
 import shutil
 import time
-from typing import Any, Callable, Dict, List, Optional, Set
+from typing import Any, Callable, Dict, Optional, Set
 
 import torch
-from torch import nn
 
-from common.compat import load_plain
 from common.errors import UserError
-
-CONTAINERS = ('state_dict', 'model')  # where upstream's files keep the weights: as timm's and as DeiT's
-EMA_CONTAINERS = ('state_dict_ema', 'model_ema')
-
-
-# ---- writing
 
 
 class CheckpointFolder:
@@ -119,98 +109,3 @@ def set_aside(path: str) -> Optional[str]:
         target, n = f'{stem}.{stamp}-{n}{suffix}', n + 1
     os.rename(path, target)
     return target
-
-
-# ---- reading
-
-
-def load(path: str) -> Dict[str, Any]:
-    """-> the dict in a checkpoint file, on the CPU. Raises UserError for a file that is missing, cut or no checkpoint."""
-    if not os.path.isfile(path):
-        what = 'is not a file' if os.path.exists(path) else 'does not exist'
-        raise UserError(f'checkpoint {path} {what}; give the path of a .pth file')
-    try:
-        loaded = load_safetensors(path) if path.endswith('.safetensors') else load_plain(path)
-    except pickle.UnpicklingError as e:
-        named = re.search(r'GLOBAL ([\w.]+)', str(e))
-        if named is None:
-            raise damaged(path, e) from e
-        raise UserError(
-            f'checkpoint {path} names a Python object, {named.group(1)}, which is not loaded because it could run code (a '
-            'file that is cut short can look so too); save its state_dict alone on the machine that wrote it, or copy it again'
-        ) from e
-    except UserError:
-        raise
-    except Exception as e:  # whatever a pickle, a zip file or a damaged header can raise
-        raise damaged(path, e) from e
-    if not isinstance(loaded, dict):
-        raise UserError(f'checkpoint {path} holds a {type(loaded).__name__}, not a dict of weights')
-    return loaded
-
-
-def load_safetensors(path: str) -> Dict[str, torch.Tensor]:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as e:
-        raise UserError(
-            f'checkpoint {path} needs the package safetensors, which cannot be imported ({e}): pip install safetensors'
-        ) from e
-    return load_file(path)
-
-
-def damaged(path: str, error: Exception) -> UserError:
-    reason = re.split(r'\. |\n', str(error).strip())[0][:200]
-    return UserError(
-        f'checkpoint {path} cannot be read: it is cut short, damaged or not a checkpoint ({reason}); copy it again or take an '
-        'earlier one'
-    )
-
-
-def weights(loaded: Dict[str, Any], path: str, ema: bool = False) -> Dict[str, torch.Tensor]:
-    """-> the state dict in a loaded file: in a container or bare, without the 'module.' of DataParallel."""
-    names = EMA_CONTAINERS if ema else CONTAINERS
-    found = next((loaded[name] for name in names if isinstance(loaded.get(name), dict)), None)
-    if found is None and ema:
-        raise UserError(f'checkpoint {path} has no averaged weights ({" or ".join(names)}); leave --use-ema out')
-    found = loaded if found is None else found
-    state = {re.sub(r'^module\.', '', key): value for key, value in found.items() if torch.is_tensor(value)}
-    if not state:
-        raise UserError(f'checkpoint {path} holds no weights; its keys are: {", ".join(map(str, list(loaded)[:8]))}')
-    return state
-
-
-def load_weights(
-    model: nn.Module,
-    state: Dict[str, torch.Tensor],
-    path: str,
-    arch: str,
-    written_for: Optional[str] = None,
-    new_head: bool = False,
-) -> List[str]:
-    """Loads a state dict strictly. -> the names of the weights that stay as they are in the model
-
-    written_for: the name of the model that the file states, where it states one.
-    new_head: weights of the classifier whose shape differs stay as they are. Raises UserError when the rest does not fit: a
-    checkpoint of another model, or another number of classes.
-    """
-    own = model.state_dict()
-    classifier = {id(p) for p in model.get_classifier().parameters()}
-    heads = {name for name, p in model.named_parameters() if id(p) in classifier}
-    shared = set(own) & set(state)
-    odd = (set(own) ^ set(state)) | {name for name in shared if state[name].shape != own[name].shape}
-    if odd - heads:
-        known = isinstance(written_for, str) and written_for != arch
-        way_out = f'--model {written_for}, which the file names' if known else "its model's name by --model"
-        raise UserError(
-            f'checkpoint {path} is of another model than {arch}: of {len(own)} weights {len(set(own) - shared)} are missing in '
-            f'the file, {len(odd & shared)} have another shape, and {len(set(state) - shared)} are unknown (such as '
-            f'{min(odd - heads)}); give {way_out}'
-        )
-    if odd and not new_head:
-        here = model.get_classifier().out_features
-        raise UserError(
-            f'checkpoint {path} has another number of classes than the {here} here ({min(odd)} differs); --finetune takes its '
-            'weights and makes a new head'
-        )
-    model.load_state_dict({name: value for name, value in state.items() if name not in odd}, strict=not odd)
-    return [name for name in own if name in odd]

@@ -1,10 +1,11 @@
 """The ranks of a training: which one is this, what did the others count, was any of them asked to stop."""
 
+import collections
 import datetime
 import os
 import signal
 import time
-from typing import Any, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import torch
 import torch.distributed as dist
@@ -21,6 +22,7 @@ class Ranks:
     """
 
     def __init__(self, local_rank: Optional[int] = None, environ: Mapping[str, str] = os.environ):
+        self.counts: Dict[str, int] = collections.Counter()
         try:
             self.rank, self.world = int(environ.get('RANK', 0)), int(environ.get('WORLD_SIZE', 1))
             self.local = int(environ.get('LOCAL_RANK', local_rank or 0))
@@ -54,6 +56,13 @@ class Ranks:
 
     def max(self, values: Sequence[float], device: torch.device) -> List[float]:
         return self._reduce(values, device, 'MAX')
+
+    def count(self, name: str) -> int:
+        """-> how often the ranks together have counted this name, this time included. No rank waits for another."""
+        if self.world > 1:
+            return dist.distributed_c10d._get_default_store().add(f'count {name}', 1)
+        self.counts[name] += 1
+        return self.counts[name]
 
     def _reduce(self, values: Sequence[float], device: torch.device, op: str) -> List[float]:
         if self.world == 1:

@@ -90,7 +90,11 @@ finish() {   # CODE: writes the summary and prints the last lines
 arguments=("--case=$case_" "--data-path=$data_path" "--output-dir=$output" ${pass[@]+"${pass[@]}"})
 if ((world == 1)) && [[ -n $device_id ]]; then arguments+=("--device-id=$device_id"); fi
 (cd "$folder" && "$python" -m common.cli "${arguments[@]}") || exit $?    # before a file is touched or a rank started
-log begin || exit 1
+if [[ $case_ == eval ]]; then lock=.lock_eval; else lock=.lock; fi
+exec 9<> "$output/$lock"          # held by all processes of this run, and so free when the last one has ended, however it ends
+RUN_ID=$(date +%Y%m%d-%H%M%S)-$$
+export RUN_ID
+log begin --lock 9 --pid $$ || exit 1
 begun=1
 
 # ---- environment

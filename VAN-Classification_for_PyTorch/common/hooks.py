@@ -44,6 +44,10 @@ class Hooks:
     def read_weights(self, path: str) -> Optional[Dict[str, Any]]:
         """-> {'state_dict': ...} from a file format of the folder's own; None: the file is read as a checkpoint."""
 
+    def other_names(self, model: Any) -> Dict[str, str]:
+        """-> {name of a weight in the files of another code, such as timm: its name in the model}."""
+        return {}
+
     def fit_weights(self, state: Dict[str, Any], model: Any) -> Tuple[Dict[str, Any], List[str]]:
         """-> (the state dict as the model needs it, a sentence for each change)."""
         return state, []

@@ -9,6 +9,7 @@ from timm.utils import distribute_bn
 
 from common import build, data, legacy, messages, options, precision, profiling, throughput
 from common.checkpoint import CheckpointFolder
+from common.device_data import BadImages
 from common.distributed import Ranks, StopRequest
 from common.engine import evaluate, train_one_epoch
 from common.errors import Interrupted, UserError
@@ -19,10 +20,10 @@ from common.run_logger import RunLogger, environment
 class Evaluator:
     """Counts the right answers of a model on the validation set, on all ranks or (--no-dist-eval) on each alone."""
 
-    def __init__(self, args: options.Args, accelerator: Any, ranks: Ranks, stop: StopRequest, say: build.Say):
+    def __init__(self, args: options.Args, accelerator: Any, ranks: Ranks, stop: StopRequest, bad: BadImages):
         self.accelerator, self.stop = accelerator, stop
         self.ranks = ranks if args.dist_eval else Ranks(environ={})
-        self.loader = build.val_loader(args, accelerator, self.ranks, say)
+        self.loader = build.val_loader(args, accelerator, self.ranks, bad)
 
     def accuracy(self, model: Any, precision: Any, clock: Any = None) -> Optional[Dict[str, float]]:
         """-> what engine.evaluate gives; None when this rank was told to stop. Raises UserError."""
@@ -55,7 +56,7 @@ class Trainer:
     def __init__(self, args: options.Args, ranks: Ranks, accelerator: Any, classes: List[str], loaded: Any, hooks: Any):
         self.args, self.ranks, self.accelerator, self.classes, self.hooks = args, ranks, accelerator, classes, hooks
         self.progress = Progress(ranks.primary)
-        self.log = RunLogger(args.output_dir, ranks.primary, self.progress, args.tensorboard)
+        self.log = RunLogger(args.output_dir, ranks.primary, self.progress, args.tensorboard, args.case)
         self.stop = StopRequest(ranks)
         self.checkpoints = CheckpointFolder(args.output_dir, self.log.say)
         self.precision = precision.choose(args, accelerator)
@@ -64,10 +65,11 @@ class Trainer:
         self.epoch = self.step = 0  # where to go on
         self.accuracies: List[float] = []  # of the epochs so far
         self.best_acc1 = self.best_epoch = None
-        say_alone = partial(self.log.say, any_rank=True)  # for what one rank alone knows
-        self.evaluator = Evaluator(args, accelerator, ranks, self.stop, say_alone)
+        # a bad image is what one rank alone knows
+        bad = BadImages(args.skip_bad_images, ranks, partial(self.log.say, any_rank=True))
+        self.evaluator = Evaluator(args, accelerator, ranks, self.stop, bad)
         if args.case != 'eval':
-            self.train_loader = build.train_loader(args, accelerator, ranks, say_alone)
+            self.train_loader = build.train_loader(args, accelerator, ranks, bad)
             self._prepare_training()
             if args.resume:
                 self._resume(loaded)

@@ -1,13 +1,10 @@
 """The few names that moved between torch 1.5 / timm 0.4 and today's, found by capability; see also legacy.py."""
 
-import argparse
 import inspect
-import os
 import re
 import sys
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Optional
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -20,7 +17,7 @@ except ImportError:
 
 __all__ = [
     *('TORCH', 'DropPath', 'to_2tuple', 'trunc_normal_'),
-    *('autocast', 'compiled', 'is_distributed', 'load_plain', 'loader_options', 'optimizer_kernels'),
+    *('autocast', 'compiled', 'is_distributed', 'loader_options', 'optimizer_kernels'),
 ]
 
 TORCH = tuple(int(n) for n in re.match(r'(\d+)\.(\d+)', torch.__version__).groups())  # such as (2, 12)
@@ -57,22 +54,3 @@ def loader_options(workers: int) -> Dict[str, Any]:
     """-> options of DataLoader: workers live on from epoch to epoch, where torch can do that (1.7)."""
     known = inspect.signature(DataLoader.__init__).parameters
     return {'persistent_workers': True} if workers and 'persistent_workers' in known else {}
-
-
-def numpy_scalars() -> List[Any]:
-    """-> what a pickled numpy number consists of; some trainers save their best accuracy as one."""
-    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
-    numbers = [np.float64, np.float32, np.int64]
-    scalars = [(multiarray.scalar, 'numpy.core.multiarray.scalar'), multiarray.scalar, np.dtype]
-    return scalars + [type(np.dtype(number)) for number in numbers] + numbers
-
-
-def load_plain(path: str) -> Any:
-    """torch.load onto the CPU. Where torch can refuse to run code from the file (>= 2.4), it does.
-
-    Upstream's checkpoints hold their command line as an argparse.Namespace, and numbers of numpy: both hold no code.
-    """
-    if hasattr(torch.serialization, 'add_safe_globals'):
-        torch.serialization.add_safe_globals([argparse.Namespace] + numpy_scalars())
-        return torch.load(os.fspath(path), map_location='cpu', weights_only=True)
-    return torch.load(os.fspath(path), map_location='cpu')

@@ -81,16 +81,35 @@ class TrainTransform(EvalTransform):
         return images, targets
 
 
-class PrefetchLoader:
-    """Iterates the transformed batches of a DataLoader on the device.
+class BadImages:
+    """The images of a run that cannot be read, of all its ranks and both splits.
 
-    limit: how many images may be unreadable; more end the iteration with UserError. say(text): is told each of them once.
+    More than limit of them end the run with UserError. say(text): is told each of the others once.
     """
 
-    def __init__(self, loader: Any, transform: EvalTransform, accelerator: Any, limit: int, say: Callable[[str], None]):
-        self.loader, self.transform, self.accelerator, self.limit, self.say = loader, transform, accelerator, limit, say
+    def __init__(self, limit: int, ranks: Any, say: Callable[[str], None]):
+        self.limit, self.ranks, self.say = limit, ranks, say
+
+    def note(self, reason: str) -> None:
+        if self.limit == 0:
+            raise UserError(reason)
+        if self.ranks.count(reason) > 1:  # another rank, in another epoch, met it before
+            return
+        number = self.ranks.count('images that cannot be read')
+        if number > self.limit:
+            raise UserError(
+                f'more than {self.limit} images cannot be read (--skip-bad-images {self.limit}), the last: {reason}'
+            )
+        self.say(f'{reason[: -len(WAY_OUT)]}; skipped, {number} of at most {self.limit}')
+
+
+class PrefetchLoader:
+    """Iterates the transformed batches of a DataLoader on the device. bad_images: is told what cannot be read."""
+
+    def __init__(self, loader: Any, transform: EvalTransform, accelerator: Any, bad_images: BadImages):
+        self.loader, self.transform, self.accelerator, self.bad_images = loader, transform, accelerator, bad_images
         self.waited = 0.0
-        self.bad: Set[str] = set()
+        self.bad: Set[str] = set()  # as this rank met them
 
     def __len__(self) -> int:
         return len(self.loader.batch_sampler)
@@ -121,18 +140,10 @@ class PrefetchLoader:
             if batch is None:
                 return
             for reason in batch.bad:
-                self._note(reason)
+                if reason not in self.bad:
+                    self.bad.add(reason)
+                    self.bad_images.note(reason)
             if len(batch.images):
                 yield batch
-
-    def _note(self, reason: str) -> None:
-        if reason in self.bad:
-            return
-        self.bad.add(reason)
-        if self.limit == 0:
-            raise UserError(reason)
-        if len(self.bad) > self.limit:
-            raise UserError(
-                f'more than {self.limit} images cannot be read (--skip-bad-images {self.limit}), the last: {reason}'
-            )
-        self.say(f'{reason[: -len(WAY_OUT)]}; skipped, {len(self.bad)} of at most {self.limit}')
+            elif self.loader.dataset.replace:
+                raise UserError('the training set has no readable image')

@@ -45,6 +45,11 @@ def explain(error: BaseException) -> Optional[str]:
     return None
 
 
+def shown(text: str) -> str:
+    """-> text that can be printed: what is not UTF-8 in the name of a file as an escape, such as \\xfc."""
+    return text.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')
+
+
 def report(error: object) -> None:
     """Prints the sentence as the last line on stderr.
 
@@ -54,5 +59,5 @@ def report(error: object) -> None:
     if os.environ.get('RANK', '0') != '0':
         time.sleep(5)
     sys.stdout.flush()
-    sentence = ' '.join(str(error).split())
+    sentence = shown(' '.join(str(error).split()))
     print(f'{ERROR_MARK} {sentence}', file=sys.stderr, flush=True)

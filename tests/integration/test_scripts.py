@@ -6,8 +6,10 @@ test_every_script.py runs every script of every folder.
 import json
 import os
 import pty
+import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,10 @@ def check(result, script, batch, fps=True):
     assert judge(result, VAN, script, batch) == [], result.text
     summary = result.summary
     assert NUMBER.match(summary['ActualFPS']) if fps else summary['ActualFPS'] == 'N/A' and summary['FPSReason']
-    events = [json.loads(line)['event'] for line in (result.out / 'metrics.jsonl').read_text().splitlines()]
+    own = 'eval_' if script.startswith('eval') else ''
+    events = [json.loads(line)['event'] for line in (result.out / f'{own}metrics.jsonl').read_text().splitlines()]
     assert [events[0], events[-1]] == ['run', 'end']
-    assert json.loads((result.out / 'result.json').read_text())['case_name'] == summary['CaseName']
+    assert json.loads((result.out / f'{own}result.json').read_text())['case_name'] == summary['CaseName']
     if not script.startswith('eval'):
         losses = (result.out / f'train_{summary["CaseName"]}_loss.txt').read_text().split()
         assert len(losses) == events.count('train') and all(map(float, losses))
@@ -60,17 +63,39 @@ def test_evaluations_agree_to_the_last_digit(trained, folder, few_digits, tmp_pa
 
 
 def test_full_1p_then_eval_beside_it(folder, few_digits):
-    """Default output folder; the evaluation touches neither checkpoint nor summary of the training."""
+    """Default output folder; the evaluation touches no file of the training."""
     words = ['--data_path', few_digits, *SMALL, '--b', '16', '--epoch=1', '--max-steps=3']
     full = run('train_full_1p.sh', *words, cwd=folder / 'test')
     check(full, 'full_1p', 16)
     checkpoint = full.out / 'checkpoint.pth'
-    before = checkpoint.read_bytes()
+    before = {path: path.read_bytes() for path in full.out.iterdir() if path.name != '.lock'}
     evaluated = run('test/train_eval_1p.sh', few_digits, checkpoint, '--device', 'cpu', cwd=folder)
     check(evaluated, 'eval_1p', 128, fps=False)
-    assert checkpoint.read_bytes() == before
-    assert (full.out / (full.summary['CaseName'].replace('128_1p_eval', '16_1p_acc') + '.log')).is_file()
-    assert list((full.out / 'previous').glob('*/metrics.jsonl'))
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_two_runs_want_one_folder(folder, few_digits, tmp_path):
+    """A second training is refused and changes nothing of the first; an evaluation may go on beside it."""
+    words = [f'--data_path={few_digits}', *SMALL, '--batch-size=16', '--max-steps=3', f'--output_dir={tmp_path}']
+    first = start(folder / 'test' / 'train_full_1p.sh', *words, '--epochs=400')
+    while not (tmp_path / 'model_best.pth').is_file():
+        assert first.poll() is None
+        time.sleep(0.1)
+    second = run(folder / 'test' / 'train_performance_1p.sh', *words)
+    assert second.code == 1 and second.lines[-1].startswith('[Error] a training is at work'), second.text
+    assert str(first.pid) in second.lines[-1] and '--output_dir' in second.lines[-1]
+    words = [few_digits, tmp_path / 'model_best.pth', '--device=cpu', f'--output_dir={tmp_path}']
+    evaluated = run(folder / 'test' / 'train_eval_1p.sh', *words)
+    assert evaluated.code == 0, evaluated.text
+    first.send_signal(signal.SIGTERM)
+    text = first.communicate(timeout=60)[0]
+    assert first.returncode == 143, text
+    events = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+    assert len({event['run_id'] for event in events}) == 1 and not list(tmp_path.glob('previous'))
+    assert (
+        run(folder / 'test' / 'train_full_1p.sh', *words[:1], *SMALL, '--max-steps=1', '--epochs=1', out=tmp_path).code
+        == 0
+    )
 
 
 def test_performance_1p_takes_a_small_batch_on_a_cpu(folder, few_digits, tmp_path):

@@ -4,13 +4,15 @@ The environments are those of ci/versions.sh, which runs every script in them; t
 """
 
 import argparse
+import os
 import subprocess
 import sys
 
 import pytest
+import torch
 
 import versions
-from helpers import TOP, VAN, copy_alone, describe, judge, run
+from helpers import TOP, VAN, copy_alone, describe, fails, judge, run
 
 VIT = 'Vit_base_patch32_224_for_PyTorch'
 ARGUMENTS = ['--img-size=32', '--crop-pct=1', '--device=cpu', '--workers=0', '--batch-size=8']
@@ -75,6 +77,29 @@ def test_what_an_old_torch_lacks_is_a_sentence(other, few_digits, tmp_path):
         assert result.code == 1 and missing in result.lines[-1] and result.lines[-1].startswith('[Error] --amp'), (
             result.text
         )
+
+
+class Code:
+    """What a pickle may say instead of data: a call."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f'touch "{self.mark}"',)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('other', ['1.5', '1.8'], indirect=True)
+def test_an_old_torch_runs_no_code_from_a_checkpoint(other, few_digits, tmp_path):
+    """Which torch.load does, before 2.4 in any case. Both formats, by every script that reads a checkpoint."""
+    folder, path, mark = copy_alone(VAN, tmp_path), tmp_path / 'evil.pth', tmp_path / 'it was run'
+    for script, zipped in (('eval', False), ('finetune', True), ('full', True)):
+        torch.save({'state_dict': Code(str(mark))}, str(path), _use_new_zipfile_serialization=zipped)
+        words = [f'--data_path={few_digits}', f'--resume={path}', '--model=van_b0', *ARGUMENTS]
+        result = run(folder / 'test' / f'train_{script}_1p.sh', *words, out=tmp_path / script, python=other)
+        fails(result, 'evil.pth', 'system', 'not loaded')
+        assert not mark.exists()
 
 
 # how the vendor calls its builds; torchvision 0.9.1 itself wants torch 1.8.1, so that a .post of it would not do

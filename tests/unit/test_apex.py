@@ -1,4 +1,4 @@
-"""The stand-in for Ascend's apex (tests/apex) trains at every level, and skips a step whose gradients overflow.
+"""The stand-in for Ascend's apex (tests/apexsim) trains at every level, and skips a step whose gradients overflow.
 
 On a card it is run by the O2 rows of test_every_script.py.
 """
@@ -14,7 +14,7 @@ from torch import nn
 
 from helpers import TOP
 
-sys.path.append(str(TOP / 'tests' / 'apex'))
+sys.path.append(str(TOP / 'tests' / 'apexsim'))
 from apex import amp
 
 

@@ -1,10 +1,7 @@
 """The loop, the ranks and the checkpoints on their own: no options, no folder, no files but a checkpoint."""
 
-import argparse
-import pickle
 import signal
 
-import numpy as np
 import pytest
 import torch
 
@@ -111,36 +108,6 @@ def test_errors_of_torch_that_are_known(message, words):
     said = errors.explain(RuntimeError(message + '\nmore'))
     assert words in said and message in said and '\n' not in said
     assert errors.explain(RuntimeError('something else')) is None
-
-
-class Code:
-    def __reduce__(self):
-        return print, ('run',)
-
-
-def test_checkpoints_from_elsewhere(tmp_path):
-    """A Namespace and numbers of numpy are read, code is not; weights lie in one of several containers, or bare."""
-    weights = {'module.head.weight': torch.ones(2, 2)}
-    path = tmp_path / 'a.pth'
-    for state, ema in (
-        (weights, False),
-        ({'state_dict': weights, 'args': argparse.Namespace(lr=1), 'best_acc': np.float64(3)}, False),
-        ({'model': weights, 'acc': np.float32(3)}, False),
-        ({'model': {}, 'state_dict_ema': weights}, True),
-        ({'model_ema': weights}, True),
-    ):
-        torch.save(state, str(path))
-        assert list(checkpoint.weights(checkpoint.load(str(path)), str(path), ema)) == ['head.weight']
-    for state, ema, words in ((weights, True, '--use-ema'), ({'epoch': 1}, False, 'no weights.*epoch')):
-        with pytest.raises(errors.UserError, match=words):
-            checkpoint.weights(state, 'a.pth', ema)
-    for content, words in (({'state_dict': Code()}, 'print'), ([1], 'list')):
-        torch.save(content, str(path))
-        with pytest.raises(errors.UserError, match=words):
-            checkpoint.load(str(path))
-    path.write_bytes(pickle.dumps(weights)[:40])
-    with pytest.raises(errors.UserError, match=r'a.pth.*copy it again'):
-        checkpoint.load(str(path))
 
 
 def test_a_checkpoint_of_an_earlier_training_is_renamed(tmp_path):

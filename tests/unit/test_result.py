@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from common import log_parser, result
+from common import log_parser, result, run_folder
+from common.errors import UserError
 from common.run_logger import RunLogger
 from helpers import TOP
 
@@ -26,8 +27,8 @@ def events(complete=True, **run):
     return found + ([dict(event='end', checkpoint='c.pth', complete=True)] if complete else [])
 
 
-def write_events(folder, found):
-    (folder / METRICS).write_text(''.join(json.dumps(event) + '\n' for event in found))
+def write_events(folder, found, name=METRICS):
+    (folder / name).write_text(''.join(json.dumps(event) + '\n' for event in found))
 
 
 def finish(folder, code=0, case='full'):
@@ -64,13 +65,22 @@ def test_a_good_training(tmp_path, capsys):
     ]
 
 
-def test_an_evaluation(tmp_path):
-    write_events(tmp_path, [event for event in events(case='eval') if event['event'] != 'train'])
+@pytest.mark.parametrize('beside_a_training', [False, True])
+def test_an_evaluation(tmp_path, beside_a_training):
+    """Its record has names of its own, and the common ones too where no training has them."""
+    if beside_a_training:
+        write_events(tmp_path, events())
+        assert finish(tmp_path) == 0
+    before = {path: path.read_text() for path in tmp_path.iterdir()}
+    write_events(tmp_path, [event for event in events(case='eval') if event['event'] != 'train'], 'eval_metrics.jsonl')
     assert finish(tmp_path, case='eval') == 0
     found = summary(tmp_path, 'eval')
     assert (found['ActualAccuracy'], found['E2EEvalTime'], found['ActualLoss']) == ('49.000', '77', '1.5000')
     assert found['TrainingTime'] == 'N/A' and 'BestAccuracy' not in found
-    assert not list(tmp_path.glob('*_loss.txt'))
+    assert len(list(tmp_path.glob('*_loss.txt'))) == int(beside_a_training)
+    assert all(path.read_text() == text for path, text in before.items())
+    case = json.loads((tmp_path / 'result.json').read_text())['case']
+    assert case == ('full' if beside_a_training else 'eval') and (tmp_path / 'eval_result.json').is_file()
 
 
 @pytest.mark.parametrize(
@@ -122,28 +132,82 @@ def test_cut_and_foreign_lines_are_left_out(tmp_path):
         result.summarize(found)
 
 
-@pytest.mark.parametrize(
-    'case, moved',
-    [
-        ('eval', {METRICS, 'result.json', 'eval_0.log', 'N_eval.log'}),
-        ('full', {METRICS, 'result.json', 'eval_0.log', 'N_eval.log', 'train_0.log', 'N_acc.log'}),
-    ],
-)
-def test_files_of_an_earlier_training_are_moved(tmp_path, capsys, case, moved):
-    """Twice within a second; checkpoints stay, and an evaluation leaves the files of the training."""
+def begin(folder, case='full'):
+    name = 'eval_0.log' if case == 'eval' else 'train_0.log'
+    return result.main(['begin', '--folder', str(folder), '--log-name', name, '--case', case])
+
+
+OURS = {  # what runs of ours write
+    METRICS: '{"event": "run"}\n',
+    'result.json': '{"case_name": "x"}',
+    'train_0.log': 'Run 1\n',
+    'N_bs4_1p_acc.log': 'Network = N\n',
+    'train_N_bs4_1p_acc_loss.txt': '2.5\n',
+}
+EVALUATION = {'eval_metrics.jsonl': '{"event": "run"}\n', 'eval_0.log': 'Run 2\n', 'N_bs4_1p_eval.log': 'Network = N\n'}
+FOREIGN = {
+    '.bashrc': 'x',
+    'thesis.tex': 'x',
+    'notes.log': 'x',
+    'a.pth': 'x',
+    'data.jsonl': '{}',
+    'train_loss.txt': 'hello',
+}
+
+
+@pytest.mark.parametrize('case, moved, kept', [('full', OURS, EVALUATION), ('eval', EVALUATION, OURS)])
+def test_files_of_an_earlier_run_are_moved_and_no_others(tmp_path, capsys, case, moved, kept):
+    """Twice within a second. A training leaves an evaluation's files, and the other way round; a user's files stay always."""
     for _ in range(2):
-        for name in (METRICS, 'result.json', 'eval_0.log', 'N_eval.log', 'train_0.log', 'N_acc.log', 'a.pth'):
-            (tmp_path / name).touch()
-        assert result.main(['begin', '--folder', str(tmp_path), '--log-name', 'eval_0.log', '--case', case]) == 0
+        for name, text in {**OURS, **EVALUATION, **FOREIGN}.items():
+            (tmp_path / name).write_text(text)
+        assert begin(tmp_path, case) == 0
         assert str(tmp_path / 'previous') in capsys.readouterr().out
     folders = list((tmp_path / 'previous').iterdir())
-    assert len(folders) == 2 and all({path.name for path in folder.iterdir()} == moved for folder in folders)
-    assert (tmp_path / 'a.pth').is_file()
+    assert len(folders) == 2 and all({path.name for path in folder.iterdir()} == set(moved) for folder in folders)
+    assert all((tmp_path / name).read_text() == text for name, text in {**kept, **FOREIGN}.items())
+
+
+def test_a_log_of_somebody_else_is_left_alone(tmp_path, capsys):
+    (tmp_path / 'train_0.log').write_text('the diary of a locomotive\n')
+    assert begin(tmp_path) == 1 and 'train_0.log' in capsys.readouterr().err
+    assert (tmp_path / 'train_0.log').read_text() == 'the diary of a locomotive\n'
+
+
+def test_a_failed_start_leaves_the_earlier_run_where_it_was(tmp_path, capsys):
+    for name, text in OURS.items():
+        (tmp_path / name).write_text(text)
+    assert begin(tmp_path) == 0
+    assert finish(tmp_path, 1) == 1
+    assert all((tmp_path / name).read_text() == text for name, text in OURS.items())
+    failed = next((tmp_path / 'failed').iterdir())
+    assert 'Status = FAILED' in next(failed.glob('*_acc.log')).read_text() and str(failed) in capsys.readouterr().out
+
+
+def test_one_training_and_one_evaluation_at_a_time(tmp_path):
+    """A second one is refused with the process and the way out; when the first has ended, also by force, the folder is free."""
+    first = run_folder.claim(str(tmp_path), 'full', pid=4711)
+    with pytest.raises(UserError, match=r'a training.*4711.*--output_dir'):
+        run_folder.claim(str(tmp_path), 'performance')
+    run_folder.claim(str(tmp_path), 'eval').close()
+    first.close()
+    run_folder.claim(str(tmp_path), 'finetune').close()
+
+
+def test_only_this_runs_events_count(tmp_path, monkeypatch):
+    """Another run of the same folder wrote its own, before and after."""
+    monkeypatch.setenv('RUN_ID', 'mine')
+    mine, other = ([dict(event, run_id=who) for event in events()] for who in ('mine', 'other'))
+    for event in other:
+        event.update({'fps': 1.0} if event['event'] == 'throughput' else {})
+    write_events(tmp_path, other + mine + other)
+    assert finish(tmp_path, 0) == 0
+    assert summary(tmp_path, 'acc')['ActualFPS'] == '1234.57'
 
 
 def test_a_folder_that_cannot_be_used(tmp_path, capsys):
     (tmp_path / 'file').touch()
-    assert result.main(['begin', '--folder', str(tmp_path / 'file'), '--log-name', 'x', '--case', 'full']) == 1
+    assert begin(tmp_path / 'file') == 1
     err = capsys.readouterr().err
     assert str(tmp_path / 'file') in err and '--output_dir' in err and err.count('\n') == 1
 

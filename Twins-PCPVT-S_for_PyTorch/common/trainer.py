@@ -65,7 +65,6 @@ class Trainer:
         self.epoch = self.step = 0  # where to go on
         self.accuracies: List[float] = []  # of the epochs so far
         self.best_acc1 = self.best_epoch = None
-        # a bad image is what one rank alone knows
         bad = BadImages(args.skip_bad_images, ranks, partial(self.log.say, any_rank=True))
         self.evaluator = Evaluator(args, accelerator, ranks, self.stop, bad)
         if args.case != 'eval':

@@ -10,7 +10,6 @@ import time
 import pytest
 import torch
 
-import npu_counts
 from helpers import FOLDERS, SMALL, VAN, copy_alone, describe, explains, fails, in_folder, run, start, train
 
 NPU = [word for word in SMALL if word not in ('--device', 'cpu')] + ['--device=npu', '--epochs=1']
@@ -167,6 +166,8 @@ def test_what_a_910a_has_not_is_said(npu, few_digits, tmp_path):
 @pytest.mark.parametrize('name', FOLDERS)
 def test_counts_of_a_step(name, npu, few_digits):
     """Launches, copies and waits are those of ci/npu_counts.json; `python ci/npu_counts.py --write` after a wanted change."""
+    import npu_counts  # here: the children of other tests have no ci/ on their path
+
     known = json.loads(npu_counts.STORED.read_text())[f'{name} float16']
     assert npu_counts.measure(name, 'float16', few_digits, npu) == known
 

@@ -14,8 +14,10 @@ from torch import nn
 
 from helpers import TOP
 
-sys.path.append(str(TOP / 'tests' / 'apexsim'))
+sys.path.insert(0, str(TOP / 'tests' / 'apexsim'))
 from apex import amp
+
+del sys.path[0]  # other tests' children have no apex
 
 
 class Attention(nn.Module):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What takes too long for .ci/run: the long tests, every script on the vendor's torch_npu (CANN simulated; eight ranks in one folder and
-# two in the others; the scripts for one process on a 910A too) and on all versions of PyTorch.
+# two in the others; the scripts for one process on a 910A too; a few of them on other wheels of it) and on all versions of PyTorch.
 #     bash ci/nightly.sh
 # A part that fails does not stop the others. The last lines say how each ended; exit 1 when one has failed.
 set -Eeuo pipefail
@@ -23,6 +23,9 @@ part 'every script, 910B, 2 ranks' "${on_npu[@]}" --folders ConvMixer SPACH Twin
 part 'every script, 910A, 1 rank' "${on_npu[@]}" --chip Ascend910A --ranks 2 --scripts 1p
 for version in 1.5 1.8 2.12 latest; do
     part "every script, PyTorch $version" bash ci/versions.sh "$version" --drop
+done
+for version in npu-2.1 npu-2.7 npu-2.14; do
+    part "training, torch_$version" bash ci/versions.sh "$version" --drop
 done
 printf '%s\n' "${summary[@]}"
 exit "$failed"

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Runs every script of every folder on other versions of PyTorch; ci/versions.sh calls it.
+"""Runs every script of every folder on other versions of PyTorch, some on other wheels of torch_npu; ci/versions.sh calls it.
 
 Each version has an environment of its own, made with a Python of its time from a folder's requirements file and nothing else.
 In it runs tests/integration/test_every_script.py. Ends with a table, version x folder x script; logs are kept in --out.
+
+npu-2.14 and its like: the vendor's wheel over tests/cannsim/, which the Python that runs the tests builds; so their environments
+have what the tests need, too. Import and names, a training of each folder (three steps), two ranks of each.
 """
 
 import argparse
@@ -27,8 +30,19 @@ VERSIONS = {
     '1.8': ('1.8_requirements.txt', ('3.8', '3.7', '3.9')),
     '2.12': ('requirements.txt', PYTHONS),
     'latest': ('requirements.txt', PYTHONS),  # without its pins
+    'npu-2.1': ('requirements.txt', ('3.11', '3.10')),  # with the pins below
+    'npu-2.7': ('requirements.txt', PYTHONS),
+    'npu-2.14': ('requirements.txt', PYTHONS),
+}
+# other wheels of torch_npu: what they go with
+WHEELS = {
+    'npu-2.1': {'torch': '==2.1.0', 'torchvision': '==0.16.0', 'numpy': '<2'},
+    'npu-2.7': {'torch': '==2.7.1', 'torchvision': '==0.22.1'},
+    'npu-2.14': {'torch': '==2.14.0', 'torchvision': '==0.29.0'},
 }
 QUICK = ('full_1p', 'golden')
+QUICK_NPU = ('performance_1p', 'full_8p')
+NAMES = 'tests/unit/test_ascend_api.py::test_the_installed_torch_npu_has_every_name'
 RED, MISSING = 1, 3  # exit statuses
 
 
@@ -71,10 +85,18 @@ def uv_python(name):
 def requirements(version):
     """-> the text of the version's requirements file, which is the same in all folders (ci/sync_common.py).
 
-    For latest: that of today's without its exact pins; ranges, such as Pillow's, stay.
+    For latest: that of today's without its exact pins; ranges, such as Pillow's, stay. For a wheel of torch_npu with its pins.
     """
     text = next(TOP.glob(f'*_for_PyTorch/{VERSIONS[version][0]}')).read_text()
+    for name, pin in WHEELS.get(version, {}).items():
+        text = re.sub(rf'^{name}\b.*', name + pin, text, flags=re.M)
     return re.sub(r'==\S+', '', text) if version == 'latest' else text
+
+
+def installed(version):
+    """-> what is installed for a version: those, and for the tests in it of a wheel of torch_npu what they need, too."""
+    more = (TOP / 'ci' / 'requirements.txt').read_text() + 'pyyaml\n' if version in WHEELS else ''
+    return requirements(version) + more
 
 
 def environment(version):
@@ -88,12 +110,12 @@ def environment(version):
         )
     venv = Path(os.environ.get('VENVS', TOP / '.venvs')).resolve() / version
     python, stamp = venv / 'bin' / 'python', venv / 'stamp'
-    wanted = f'{base}\n{requirements(version)}' + (time.strftime('# %Y-%m-%d') if version == 'latest' else '')
+    wanted = f'{base}\n{installed(version)}' + (time.strftime('# %Y-%m-%d') if version == 'latest' else '')
     venv.parent.mkdir(parents=True, exist_ok=True)
     with open(venv.parent / (version + '.lock'), 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests that run at the same time want the same environment
         if not (python.is_file() and stamp.is_file() and stamp.read_text() == wanted):
-            install(base, venv, requirements(version))
+            install(base, venv, installed(version))
             stamp.write_text(wanted)
     return python
 
@@ -138,6 +160,14 @@ def packages(python):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def wheel(python):
+    """-> the version of torch_npu's wheel, which is there after this, as is the simulated CANN. Raises Missing, Broken."""
+    done = subprocess.run([str(python), TOP / 'tests' / 'cannsim' / 'build.py'], capture_output=True, text=True)
+    if done.returncode:
+        raise (Broken if 'does not compile' in done.stderr else Missing)(done.stderr.strip())
+    return re.search(r'^PYTHONPATH=.*/torch_npu-([^-]+)-', done.stdout, re.M)[1]
+
+
 # ---- one version, and the table
 
 
@@ -149,6 +179,8 @@ def run_version(version, args):
     try:
         python = environment(version)
         record['packages'] = packages(python)
+        if version in WHEELS:
+            record['packages']['torch_npu'] = wheel(python)
         record['install_seconds'] = round(time.monotonic() - begun)
         print(f'{described(record)}; {record["install_seconds"]} s', flush=True)
         record['rows'] = run_scripts(python, args, args.out / version)
@@ -165,7 +197,7 @@ def run_version(version, args):
 def folders_for(version, words):
     """-> the folders whose folder.json has the version and whose name contains one of the words. Raises Missing."""
     about = {path.parent.name: json.loads(path.read_text()) for path in sorted(TOP.glob('*_for_PyTorch/folder.json'))}
-    names = [name for name in about if version in about[name]['torch']]
+    names = [name for name in about if version in WHEELS or version in about[name]['torch']]
     names = [name for name in names if not words or any(word in name for word in words)]
     if not names:
         raise Missing(f'no folder {"called " + " or ".join(words) if words else "at all"} has it in its folder.json')
@@ -177,23 +209,12 @@ def run_scripts(python, args, out):
     folders = folders_for(out.name, args.folders)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    scripts = args.scripts or (QUICK if args.quick else ())
-    command = [
-        sys.executable,
-        '-m',
-        'pytest',
-        TOP / 'tests' / 'integration' / 'test_every_script.py',
-        '--python',
-        python,
-    ]
-    command += [
-        '-n',
-        args.jobs,
-        f'--rootdir={TOP}',
-        f'--junitxml={out / "rows.xml"}',
-        f'--basetemp={out / "files"}',
-        '--tb=line',
-    ]
+    npu = out.name in WHEELS
+    scripts = args.scripts or (QUICK_NPU if npu else QUICK if args.quick else ())
+    command = [python if npu else sys.executable, '-m', 'pytest', TOP / 'tests/integration/test_every_script.py']
+    command += [TOP / NAMES, '--device=npu', '--simulate', '--ranks=2'] if npu else ['--python', python]
+    command += ['-n', args.jobs, f'--rootdir={TOP}', '--tb=line']
+    command += [f'--junitxml={out / "rows.xml"}', f'--basetemp={out / "files"}']
     command += ['--folders', *folders]
     command += ['--scripts', *scripts] if scripts else []
     code = subprocess.run(list(map(str, command)), cwd=TOP).returncode
@@ -208,9 +229,10 @@ def read_rows(path):
     rows = []
     for case in ElementTree.parse(path).iter('testcase') if path.is_file() else ():
         said = {prop.get('name'): prop.get('value') for prop in case.iter('property')}
-        red = [child.get('message') for child in case if child.tag in ('failure', 'error')]
+        red = [child.get('message') for child in case if child.tag in ('failure', 'error', 'skipped')]
         problems = [said.get('problems') or red[0]] if red else []
         name = re.search(r'\[(.*)-(\w+)\]', case.get('name')) or ('', '(pytest)', case.get('name'))
+        name = ('', 'torch_npu', 'names') if NAMES.endswith(f'::{name[2]}') else name
         rows.append(
             dict(
                 folder=name[1], script=name[2], seconds=float(said.get('seconds', case.get('time'))), problems=problems
@@ -226,16 +248,16 @@ def described(record):
 def table(records):
     """version x folder x script: seconds where it is green, RED, '-' where there is no such row."""
     scripts = list(dict.fromkeys(row['script'] for record in records for row in record['rows']))
-    lines = [f'{"version":<8}{"folder":<34}' + ''.join(f'{script:>16}' for script in scripts)]
+    lines = [f'{"version":<9}{"folder":<34}' + ''.join(f'{script:>16}' for script in scripts)]
     for record in records:
         if record['missing']:
-            lines.append(f'{record["version"]:<8}MISSING: {record["missing"]}')
+            lines.append(f'{record["version"]:<9}MISSING: {record["missing"]}')
         cells = {}
         for row in record['rows']:
             cells.setdefault(row['folder'], {})[row['script']] = 'RED' if row['problems'] else f'{row["seconds"]:.1f} s'
         for folder, said in cells.items():
             lines.append(
-                f'{record["version"]:<8}{folder:<34}' + ''.join(f'{said.get(script, "-"):>16}' for script in scripts)
+                f'{record["version"]:<9}{folder:<34}' + ''.join(f'{said.get(script, "-"):>16}' for script in scripts)
             )
     return '\n'.join(lines)
 
@@ -260,8 +282,18 @@ def conclude(records, out):
 def main(argv=None):
     parser = argparse.ArgumentParser(prog='ci/versions.sh', description=__doc__.split('\n')[0])
     add = parser.add_argument
-    add('versions', nargs='+', metavar='VERSION', choices=[*VERSIONS, 'all'], help=f'{", ".join(VERSIONS)}, or all')
-    add('--quick', action='store_true', help=f'of each folder only {" and ".join(QUICK)}')
+    add(
+        'versions',
+        nargs='+',
+        metavar='VERSION',
+        choices=[*VERSIONS, 'all'],
+        help=f'{", ".join(VERSIONS)}, or all: those on the CPU',
+    )
+    add(
+        '--quick',
+        action='store_true',
+        help=f'of each folder only {" and ".join(QUICK)} (npu: {" and ".join(QUICK_NPU)} unless told)',
+    )
     add('--folders', nargs='+', metavar='WORD', help='only folders whose name contains one of these')
     add('--scripts', nargs='+', metavar='WORD', help='only rows whose name contains one of these')
     add('--jobs', type=int, default=2, help='folders at a time (default: 2)')
@@ -269,7 +301,7 @@ def main(argv=None):
     add('--out', type=Path, default=TOP / 'build' / 'versions', help='where logs are kept (default: build/versions)')
     args = parser.parse_args(argv)
     args.out = args.out.resolve()
-    versions = list(VERSIONS) if 'all' in args.versions else args.versions
+    versions = [version for version in VERSIONS if version not in WHEELS] if 'all' in args.versions else args.versions
     return conclude([run_version(version, args) for version in versions], args.out)
 
 

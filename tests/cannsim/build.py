@@ -27,6 +27,8 @@ HERE = Path(__file__).resolve().parent
 # the release of torch_npu that is taken for a torch; for another torch the newest that goes with it
 VERSIONS = {'2.12.0': '2.12.0.post3'}
 FLAGS = '-std=c++20 -O1 -fPIC -w -fvisibility=hidden'.split()
+# whose headers are compiled with where a wheel's own are of a CANN that is older than what is simulated: torch_npu 2.1's
+HEADERS = '2.7.1'
 # looked for by these names; what CANN has in them is in libascendcl here
 STUBS = 'libacl_op_compiler libnnopbase libgraph libacl_tdt_channel libmsprofiler libascend_hal'.split()
 LIBRARIES = ['libascendcl', *STUBS, 'libge_runner', 'libhccl', 'libhcomm', 'libopapi']  # each needs earlier ones only
@@ -113,7 +115,20 @@ def unpack(wheel):
     return target
 
 
+def headers(site):
+    """-> the folder of CANN's headers: the wheel's own, where they have all that is simulated."""
+    if not (site / 'torch_npu/include/acl/acl_rt.h').exists():
+        site = unpack(get_wheel(HEADERS))
+    return site / 'torch_npu' / 'include'
+
+
 # ---- compilation
+
+
+def cxx11_abi():
+    """-> 0 where torch is built for the strings of an old g++ (before 2.7, on PyPI), else 1"""
+    names = (torch_folder() / 'lib' / 'libc10.so').read_bytes()
+    return int(b'_ZN3c105ErrorC1ENS_14SourceLocationENSt7__cxx11' in names)
 
 
 def compiler():
@@ -145,8 +160,9 @@ class Workshop:
         shutil.copytree(HERE / 'src', self.src)
         self.lib.mkdir()
         self.objects.mkdir()
-        torch, wheel = torch_folder(), site / 'torch_npu' / 'include'
+        torch, wheel = torch_folder(), headers(site)
         self.torch = [f'-L{torch}/lib', '-ltorch_cpu', '-lc10']
+        self.flags = [*FLAGS, f'-D_GLIBCXX_USE_CXX11_ABI={cxx11_abi()}']
         self.includes = [f'-I{path}' for path in (wheel, wheel / 'acl', torch / 'include', self.src)]
 
     def run(self, command):
@@ -159,7 +175,7 @@ class Workshop:
     def compile(self, path):
         """-> the object of a source"""
         target = self.objects / f'{path.parent.name}_{path.stem}.o'
-        self.run([*compiler(), *FLAGS, *self.includes, '-c', path, '-o', target])
+        self.run([*compiler(), *self.flags, *self.includes, '-c', path, '-o', target])
         return target
 
     def compile_c(self, name, text):
@@ -174,7 +190,7 @@ class Workshop:
 
     def build(self):
         header = self.src / 'ops' / 'op.h'  # with it all of ATen, so it is compiled once; g++ finds op.h.gch beside it
-        self.run([*compiler(), *FLAGS, *self.includes, '-x', 'c++-header', header, '-o', f'{header}.gch'])
+        self.run([*compiler(), *self.flags, *self.includes, '-x', 'c++-header', header, '-o', f'{header}.gch'])
         paths = sorted(self.src.rglob('*.cpp'))
         with concurrent.futures.ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
             objects = dict(zip(paths, pool.map(self.compile, paths)))

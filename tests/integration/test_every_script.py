@@ -72,6 +72,8 @@ def pytest_generate_tests(metafunc):
     option = metafunc.config.getoption
     if option('rebase') and not option('baseline'):
         raise pytest.UsageError('--rebase needs the file to write: --baseline FILE')
+    if option('simulate') and option('python'):
+        raise pytest.UsageError('--simulate builds for the Python of the tests: run the tests by it, without --python')
     rows = {name: rows_of(name, option('device')) for name in chosen(option('folders'), FOLDERS)}
     wanted = chosen(option('scripts'), list(dict.fromkeys(itertools.chain.from_iterable(rows.values()))))
     cases = [(name, row) for name in rows for row in rows[name] if row in wanted]
@@ -252,7 +254,8 @@ def test_script(name, row, places, request):
     folder, begun = places(name), time.monotonic()
     result, problems = folder.outcome(row)
     summary = result.summary if result else {}
-    later = [item.callspec.params for item in request.session.items[request.session.items.index(request.node) + 1 :]]
+    items = [item for item in request.session.items if item.function is test_script]
+    later = [item.callspec.params for item in items[items.index(request.node) + 1 :]]
     folder.drop_checkpoints([params['row'] for params in later if params['name'] == name])
     found = figures(row, summary, folder)
     if folder.baseline and result and not request.config.getoption('rebase'):

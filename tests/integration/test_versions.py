@@ -157,6 +157,16 @@ def test_the_table_tells_green_from_red_from_not_run(tmp_path, capsys):
         assert all(word in said for word in words), said
 
 
+@pytest.mark.parametrize(
+    'ended, red', [('', False), ('<skipped message="no g++"/>', True), ('<failure message="x"/>', True)]
+)
+def test_a_row_that_was_skipped_is_red(ended, red, tmp_path):
+    name = versions.NAMES.rpartition('::')[2]
+    (tmp_path / 'rows.xml').write_text(f'<a><testcase name="{name}" time="1.0">{ended}</testcase></a>')
+    (row,) = versions.read_rows(tmp_path / 'rows.xml')
+    assert row['script'] == 'names' and bool(row['problems']) == red
+
+
 def test_what_cannot_be_installed(monkeypatch, tmp_path):
     """Packages that cannot be had are missing; packages that exclude each other are a mistake of ours."""
     with pytest.raises(versions.Missing, match=r'torch==1\.8\.1'):

@@ -25,8 +25,8 @@ OP(aclnnDivs, (In a, Scalar b, Out out), { put(out, at::div(a, b)); })
 OP(aclnnInplaceDiv, (Out a, In b), { a.div_(b); })
 OP(aclnnInplaceDivs, (Out a, Scalar b), { a.div_(b); })
 
-static std::optional<c10::string_view> rounding(int mode) {
-    if (mode == 0) return std::nullopt;
+static c10::optional<c10::string_view> rounding(int mode) {
+    if (mode == 0) return c10::nullopt;
     return mode == 1 ? "trunc" : "floor";
 }
 OP(aclnnDivMod, (In a, In b, int mode, Out out), { put(out, at::div(a, b, rounding(mode))); })

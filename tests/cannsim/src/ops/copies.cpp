@@ -58,11 +58,11 @@ OP(aclnnEmbeddingDenseBackward, (In grad, In index, uint64_t rows, uint64_t padd
    { put(out, at::embedding_dense_backward(wide(grad), index, rows, int64_t(padding), by_frequency)); })
 
 // A dimension that is not indexed comes as an empty tensor.
-static c10::List<std::optional<Tensor>> optional_indices(const List& indices) {
-    c10::List<std::optional<Tensor>> list;
+static c10::List<c10::optional<Tensor>> optional_indices(const List& indices) {
+    c10::List<c10::optional<Tensor>> list;
     for (const Tensor& index : indices) {
         bool whole = !index.defined() || (index.numel() == 0 && index.dim() == 1);
-        list.push_back(whole ? std::nullopt : std::optional<Tensor>(index));
+        list.push_back(whole ? c10::nullopt : c10::optional<Tensor>(index));
     }
     return list;
 }

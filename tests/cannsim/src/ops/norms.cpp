@@ -4,7 +4,7 @@
 using namespace cannsim;
 
 // libtorch's own statistics have other sizes than CANN's in places, (n, 1) for (n, 1, 1).
-static void put_sized(const std::optional<Tensor>& out, const Tensor& value) {
+static void put_sized(const c10::optional<Tensor>& out, const Tensor& value) {
     if (out) put(*out, value.reshape(out->sizes()));
 }
 

@@ -53,12 +53,12 @@ using std::get;
 
 struct In : Tensor {};                      // read
 struct Out : Tensor {};                     // written; or read and written
-struct MaybeIn : std::optional<Tensor> {};  // may be a null pointer
-struct MaybeOut : std::optional<Tensor> {};
+struct MaybeIn : c10::optional<Tensor> {};  // may be a null pointer
+struct MaybeOut : c10::optional<Tensor> {};
 struct Sized : Tensor {  // written, and the operator says how much of it
     std::shared_ptr<std::vector<int64_t>> found;
 };
-struct MaybeScalar : std::optional<Scalar> {};
+struct MaybeScalar : c10::optional<Scalar> {};
 struct List : std::vector<Tensor> {};
 struct OutList : std::vector<Tensor> {};
 struct Scalars : std::vector<Scalar> {};
@@ -216,13 +216,13 @@ struct Operator<run> {
 // Writes a result where the caller wants it: it may be of another type, or of as many elements in other sizes
 // (0-dimensional or one element), but never broadcast.
 void put(const Tensor& out, const Tensor& value);
-inline void put(const std::optional<Tensor>& out, const Tensor& value) {
+inline void put(const c10::optional<Tensor>& out, const Tensor& value) {
     if (out) put(*out, value);
 }
 void put_found(const Sized& out, const Tensor& value);  // at the front of `out`, whose room is enough
 // Half precision as float32: the device's units that add up many products do so in float32.
 Tensor wide(const Tensor& tensor);
-std::optional<Tensor> wide(const std::optional<Tensor>& tensor);
+c10::optional<Tensor> wide(const c10::optional<Tensor>& tensor);
 // A mask of dropout, one bit an element, the first in the lowest bit -> as many float32 numbers, 1 or 0.
 Tensor unpacked(const Tensor& mask, int64_t count);
 

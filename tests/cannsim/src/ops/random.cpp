@@ -17,9 +17,9 @@ OP(aclnnInplaceNormal, (Out a, float mean, float std, int64_t seed, int64_t offs
 OP(aclnnInplaceUniform, (Out a, double from, double to, uint64_t seed, uint64_t offset),
    { a.uniform_(from, to, generator(seed, offset)); })
 OP(aclnnInplaceBernoulli, (Out a, Scalar p, int64_t seed, int64_t offset),
-   { a.bernoulli_(p.toDouble(), generator(seed, offset)); })
+   { put(a, wide(a).bernoulli_(p.toDouble(), generator(seed, offset))); })
 OP(aclnnInplaceBernoulliTensor, (Out a, In p, int64_t seed, int64_t offset),
-   { a.bernoulli_(wide(p), generator(seed, offset)); })
+   { put(a, wide(a).bernoulli_(wide(p), generator(seed, offset))); })
 OP(aclnnInplaceRandom, (Out a, int64_t from, int64_t to, int64_t seed, int64_t offset),
    { a.random_(from, to, generator(seed, offset)); })
 OP(aclnnNormalFloatFloat, (float mean, float std, int64_t seed, int64_t offset, Out out),

@@ -28,8 +28,8 @@ OP(aclnnLinalgVectorNorm, (In a, Scalar order, Ints dims, bool keep, Type type, 
    { put(out, at::linalg_vector_norm(wide(a), order, dims, keep)); })
 OP(aclnnNorm, (In a, Scalar order, Ints dims, bool keep, Out out), { put(out, at::norm(wide(a), order, dims, keep)); })
 
-OP(aclnnAll, (In a, Ints dims, bool keep, Out out), { put(out, dims.empty() ? at::all(a) : at::all(a, dims, keep)); })
-OP(aclnnAny, (In a, Ints dims, bool keep, Out out), { put(out, dims.empty() ? at::any(a) : at::any(a, dims, keep)); })
+OP(aclnnAll, (In a, Ints dims, bool keep, Out out), { put(out, at::sum(a.eq(0), dims, keep).eq(0)); })
+OP(aclnnAny, (In a, Ints dims, bool keep, Out out), { put(out, at::sum(a.ne(0), dims, keep).ne(0)); })
 OP(aclnnAmax, (In a, Ints dims, bool keep, Out out), { put(out, at::amax(a, dims, keep)); })
 OP(aclnnAmin, (In a, Ints dims, bool keep, Out out), { put(out, at::amin(a, dims, keep)); })
 OP(aclnnMax, (In a, Out out), { put(out, at::max(a)); })

@@ -12,14 +12,16 @@ at::ScalarType scalar_type(aclDataType type) {
         case ACL_INT8: return at::kChar;
         case ACL_UINT8: return at::kByte;
         case ACL_INT16: return at::kShort;
-        case ACL_UINT16: return at::kUInt16;
         case ACL_INT32: return at::kInt;
-        case ACL_UINT32: return at::kUInt32;
         case ACL_INT64: return at::kLong;
-        case ACL_UINT64: return at::kUInt64;
         case ACL_BOOL: return at::kBool;
         case ACL_COMPLEX64: return at::kComplexFloat;
         case ACL_COMPLEX128: return at::kComplexDouble;
+#if __has_include(<ATen/Dispatch_v2.h>)  // torch 2.3 and newer
+        case ACL_UINT16: return at::kUInt16;
+        case ACL_UINT32: return at::kUInt32;
+        case ACL_UINT64: return at::kUInt64;
+#endif
         default: return at::ScalarType::Undefined;
     }
 }
@@ -36,8 +38,8 @@ Tensor wide(const Tensor& tensor) {
     return half ? tensor.to(at::kFloat) : tensor;
 }
 
-std::optional<Tensor> wide(const std::optional<Tensor>& tensor) {
-    return tensor ? std::optional<Tensor>(wide(*tensor)) : std::nullopt;
+c10::optional<Tensor> wide(const c10::optional<Tensor>& tensor) {
+    return tensor ? c10::optional<Tensor>(wide(*tensor)) : c10::nullopt;
 }
 
 void put(const Tensor& out, const Tensor& value) {

@@ -6,8 +6,8 @@ using namespace cannsim;
 OP(aclnnAdaptiveAvgPool2d, (In a, Ints size, Out out), { put(out, at::_adaptive_avg_pool2d(wide(a), size)); })
 OP(aclnnAdaptiveAvgPool2dBackward, (In grad, In a, Out out),
    { put(out, at::_adaptive_avg_pool2d_backward(wide(grad), wide(a))); })
-static std::optional<int64_t> divisor_of(int64_t divisor) {
-    return divisor ? std::optional<int64_t>(divisor) : std::nullopt;
+static c10::optional<int64_t> divisor_of(int64_t divisor) {
+    return divisor ? c10::optional<int64_t>(divisor) : c10::nullopt;
 }
 OP(aclnnAvgPool2d,
    (In a, Ints kernel, Ints stride, Ints padding, bool ceil, bool padding_counts, int64_t divisor, int8_t, Out out),
@@ -21,7 +21,7 @@ OP(aclnnAvgPool2dBackward,
    })
 
 // Scales of 0 are those that the sizes give.
-static std::optional<double> scale_of(double scale) { return scale > 0 ? std::optional<double>(scale) : std::nullopt; }
+static c10::optional<double> scale_of(double scale) { return scale > 0 ? c10::optional<double>(scale) : c10::nullopt; }
 OP(aclnnUpsampleBilinear2d, (In a, Ints size, bool corners, double h, double w, Out out),
    { put(out, at::upsample_bilinear2d(wide(a), size, corners, scale_of(h), scale_of(w))); })
 OP(aclnnUpsampleBilinear2dBackwardV2, (In grad, Ints size, Ints from, bool corners, double h, double w, Out out),

@@ -184,10 +184,30 @@ def test_a_failed_start_leaves_the_earlier_run_where_it_was(tmp_path, capsys):
     assert 'Status = FAILED' in next(failed.glob('*_acc.log')).read_text() and str(failed) in capsys.readouterr().out
 
 
+def test_a_failed_start_gives_way_to_the_next_one(tmp_path):
+    for reason in ('first', 'second'):
+        assert begin(tmp_path) == 0
+        (tmp_path / 'train_0.log').write_text(f'[Error] {reason}\n')
+        assert finish(tmp_path, 1) == 1
+        said = next(tmp_path.glob('*_bsNA_*_acc.log')).read_text()
+        assert f'Reason = {reason}\n' in said and not (tmp_path / 'failed').exists()
+
+
+def test_another_machine_has_its_own_log_in_a_shared_folder(tmp_path):
+    """It moves its own earlier log and nothing of the first machine, which is at work there."""
+    for name, text in {**OURS, 'train_0_node1.log': 'Run 0\n'}.items():
+        (tmp_path / name).write_text(text)
+    words = ['--folder', str(tmp_path), '--log-name', 'train_0_node1.log', '--case', 'full', '--node', '1']
+    with open(tmp_path / '.lock_node1', 'w+') as lock, run_folder.claim(str(tmp_path), 'full'):
+        assert result.main(['begin', *words, '--lock', str(lock.fileno())]) == 0
+    assert all((tmp_path / name).read_text() == text for name, text in OURS.items())
+    assert [path.name for path in tmp_path.glob('previous/*/*')] == ['train_0_node1.log']
+
+
 def test_one_training_and_one_evaluation_at_a_time(tmp_path):
     """A second one is refused with the process and the way out; when the first has ended, also by force, the folder is free."""
     first = run_folder.claim(str(tmp_path), 'full', pid=4711)
-    with pytest.raises(UserError, match=r'a training.*4711.*--output_dir'):
+    with pytest.raises(UserError, match=r'a training is at work.*process 4711, or.*--output_dir'):
         run_folder.claim(str(tmp_path), 'performance')
     run_folder.claim(str(tmp_path), 'eval').close()
     first.close()

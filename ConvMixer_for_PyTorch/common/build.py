@@ -39,6 +39,11 @@ def model(args: Any, hooks: Any, accelerator: Any, ranks: Any, classes: List[str
     try:
         made = hooks.create_model(args.model, **wanted)
     except ValueError as e:
+        if args.origin['model'] == 'checkpoint':
+            path = args.resume or args.finetune
+            raise UserError(
+                f'checkpoint {path} is of {args.model}, which is no model of this folder; take its own folder'
+            ) from e
         raise UserError(f'--model: {e}') from e
     if loaded is not None:
         load_weights(made, loaded, args, hooks, classes, say)

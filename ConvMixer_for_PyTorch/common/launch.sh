@@ -82,7 +82,8 @@ output=${output:-$folder/test/output/${device_id:-0}}
 mkdir -p "$output" || fail "the output folder $output cannot be made; choose another with --output_dir"
 output=$(cd "$output" && pwd -P)
 prefix=train; if [[ $case_ == eval ]]; then prefix='eval'; fi
-log_name=${prefix}_${device_id:-0}.log
+node=''; if ((node_rank > 0)); then node=_node$node_rank; fi     # machines may share the folder
+log_name=${prefix}_${device_id:-0}$node.log
 log() { (cd "$folder" && "$python" -m common.result "$@" --folder "$output" --log-name "$log_name" --case "$case_"); }
 finish() {   # CODE: writes the summary and prints the last lines
     log finish --network "$(basename "$folder")" --ranks "$world" --code "$1" --seconds "$((SECONDS - started))"
@@ -90,11 +91,12 @@ finish() {   # CODE: writes the summary and prints the last lines
 arguments=("--case=$case_" "--data-path=$data_path" "--output-dir=$output" ${pass[@]+"${pass[@]}"})
 if ((world == 1)) && [[ -n $device_id ]]; then arguments+=("--device-id=$device_id"); fi
 (cd "$folder" && "$python" -m common.cli "${arguments[@]}") || exit $?    # before a file is touched or a rank started
-if [[ $case_ == eval ]]; then lock=.lock_eval; else lock=.lock; fi
+lock=.lock$node; if [[ $case_ == eval ]]; then lock=.lock_eval$node; fi
+{ : >> "$output/$lock"; } 2>/dev/null || fail "the output folder $output cannot be written to; choose another with --output_dir"
 exec 9<> "$output/$lock"          # held by all processes of this run, and so free when the last one has ended, however it ends
 RUN_ID=$(date +%Y%m%d-%H%M%S)-$$
 export RUN_ID
-log begin --lock 9 --pid $$ || exit 1
+log begin --lock 9 --pid $$ --node "$node_rank" || exit 1
 begun=1
 
 # ---- environment

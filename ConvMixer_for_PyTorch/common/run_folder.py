@@ -45,17 +45,23 @@ def claim(folder: str, case: str, descriptor: Optional[int] = None, pid: Optiona
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
-        kind = 'an evaluation' if case == 'eval' else 'a training'
+        kind, process = 'an evaluation' if case == 'eval' else 'a training', file.readline().strip() or 'unknown'
         raise UserError(
-            f'{kind} is at work in the output folder {folder} (process {file.read().strip() or "unknown"}, or what it has started); '
+            f'{kind} is at work in the output folder {folder} (process {process}, or what it has started); '
             'wait for it, or choose another folder by --output_dir'
         ) from None
     except OSError:  # a file system without locks
         pass
-    file.truncate(0)
-    file.write(str(pid or os.getpid()))
-    file.flush()
+    note(file, str(pid or os.getpid()))
     return file
+
+
+def note(file: Any, *lines: str) -> None:
+    """Replaces what the lock says: the process, and in the second line where an earlier run's files were moved to."""
+    file.seek(0)
+    file.truncate()
+    file.write('\n'.join(lines))
+    file.flush()
 
 
 def lock_name(case: str) -> str:
@@ -84,15 +90,14 @@ def is_ours(path: str) -> bool:
         return '"case_name"' in begin
     if name.endswith('.txt'):
         return re.match(r'(-?[\d.]+(e-?\d+)?|nan|inf|None)?$', begin.split('\n')[0]) is not None
-    if re.fullmatch(r'(train|eval)_\d+\.log', name):
+    if re.fullmatch(r'(train|eval)_\d+(_node\d+)?\.log', name):
         ours = re.search(r'^\w+: \S+, [\d.]+ M parameters|^\[Error\] ', begin, re.M)  # before logs had the mark
         return begin == '' or begin.startswith(RUN_MARK) or ours is not None
     return begin.startswith('Network = ')
 
 
-def move_aside(folder: str, case: str) -> Optional[str]:
-    """Moves what an earlier run of this kind has left to previous/<time>/. -> that folder, or None where there was nothing."""
-    names = of_runs(folder, case)
+def move_aside(folder: str, names: List[str]) -> Optional[str]:
+    """Moves files of an earlier run to previous/<time>/. -> that folder, or None for no files."""
     if not names:
         return None
     aside = fresh(os.path.join(folder, 'previous'))

@@ -133,20 +133,22 @@ def summary_items(result: Dict[str, Any]) -> Dict[str, str]:
     return {key: show(values[field], DIGITS.get(field)) for part in parts for key, field in part.items()}
 
 
-def begin(folder: str, log_name: str, case: str, lock: Optional[int], pid: Optional[int]) -> None:
+def begin(folder: str, log_name: str, case: str, lock: Optional[int], pid: Optional[int], node: int) -> None:
     """Makes the output folder, takes it for this run, and moves an earlier run's files to previous/<time>/ in it.
 
     Checkpoints stay: this training may be asked to read them, and the trainer renames them before it would overwrite.
+    node: number of the machine. Several may share the folder; another than the first one's has nothing there but its log.
     """
     os.makedirs(folder, exist_ok=True)
     claimed = run_folder.claim(folder, case, lock, pid)
-    aside, log = run_folder.move_aside(folder, case), os.path.join(folder, log_name)
+    log = os.path.join(folder, log_name)
+    names = run_folder.of_runs(folder, case) if node == 0 else [log_name] if run_folder.is_ours(log) else []
+    aside = run_folder.move_aside(folder, names)
     if os.path.exists(log):
         raise UserError(f'{log} is no log of a training here and is left alone; choose another folder by --output_dir')
     if aside is not None:
         print(shown(f'The files of an earlier run were moved to {aside}'), flush=True)
-        claimed.write(f'\n{aside}')  # for finish
-        claimed.flush()
+        run_folder.note(claimed, str(pid or os.getpid()), aside)  # for finish
     with open(log, 'w', encoding='utf-8') as f:
         f.write(f'{run_folder.RUN_MARK}{os.environ.get("RUN_ID", "")}\n')
 
@@ -184,13 +186,13 @@ def finish(folder: str, log_name: str, network: str, case: str, ranks: int, code
 
 
 def put_back(folder: str, case: str) -> None:
-    """A run that has failed before its first step leaves the folder as it was, where an earlier run's files were there."""
+    """A run that has failed before its first step leaves the folder as it was, where an earlier run has got further."""
     try:
         with open(os.path.join(folder, run_folder.lock_name(case)), encoding='utf-8') as f:
             aside = f.read().partition('\n')[2]
     except OSError:
         return
-    if aside and os.path.isdir(aside):
+    if aside and os.path.exists(os.path.join(aside, run_folder.metrics_name(case))):
         failed = run_folder.move_back(folder, case, aside)
         print(f"The files of the earlier run are back in their place; this run's are in {failed}", flush=True)
 
@@ -212,6 +214,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         parser.add_argument(name, required=True)
     parser.add_argument('--lock', type=int, help='the open file that is the lock')
     parser.add_argument('--pid', type=int, help='of the script')
+    parser.add_argument('--node', type=int, default=0, help='number of the machine')
     parser.add_argument('--network', default='unknown')
     parser.add_argument('--ranks', type=int, default=1)
     parser.add_argument('--code', type=int, default=0, help='exit status of the trainer')
@@ -219,7 +222,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parser.parse_args(argv)
     try:
         if args.command == 'begin':
-            begin(args.folder, args.log_name, args.case, args.lock, args.pid)
+            begin(args.folder, args.log_name, args.case, args.lock, args.pid, args.node)
             return 0
         return finish(args.folder, args.log_name, args.network, args.case, args.ranks, args.code, args.seconds)
     except UserError as e:

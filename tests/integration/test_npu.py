@@ -18,8 +18,8 @@ TWENTY = (
     '--img-size=32 --batch-size=8 --no-amp --epochs=1 --max-steps=20 --workers=0 --print-freq=1 --eval-steps=2'.split()
 )
 TWENTY += '--lr=1e-3 --reprob=0 --drop-path=0'.split()
-# AdamW's usual epsilon, 1e-8, makes whole steps of gradients that are rounding alone, as those of ViT's key biases are.
-ADAMW = ['--opt=adamw', '--opt-eps=1e-5']
+# AdamW makes whole steps of gradients that are rounding alone, as those of ViT's key biases are: a larger epsilon, smaller steps.
+ADAMW = ['--opt=adamw', '--opt-eps=1e-5', '--lr=2e-4']
 WAYS = {  # name: (ranks, options, further options on the NPU alone)
     'recipe': (1, [], []),
     'fused': (1, ADAMW, ['--fused-optimizer']),

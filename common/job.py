@@ -59,9 +59,10 @@ def work(trainer: Trainer) -> None:
     try:
         trainer.evaluate_only() if trainer.args.case == 'eval' else trainer.fit()
     except (UserError, RuntimeError) as e:
+        trainer.rescue()
         told = trainer.accelerator.failure(e)
         if not trainer.ranks.primary:  # all ranks tend to fail together; those that have not said why are stopped
-            trainer.stop.leave_when_told()
+            trainer.requests.leave_when_told()
         if told:
             report(f'{trainer.accelerator.called} {trainer.accelerator.index} failed: {told}')
             end_now(1)

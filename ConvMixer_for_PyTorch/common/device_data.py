@@ -12,6 +12,7 @@ from timm.data.random_erasing import RandomErasing
 from common.data import WAY_OUT, Batch, derive_seed, seed_host
 from common.errors import UserError
 from common.legacy import DeviceMixup
+from common.watchdog import IMAGES, STEP
 
 
 def mixup_of(args: Any) -> Optional[DeviceMixup]:
@@ -104,10 +105,14 @@ class BadImages:
 
 
 class PrefetchLoader:
-    """Iterates the transformed batches of a DataLoader on the device. bad_images: is told what cannot be read."""
+    """Iterates the transformed batches of a DataLoader on the device.
 
-    def __init__(self, loader: Any, transform: EvalTransform, accelerator: Any, bad_images: BadImages):
+    bad_images: is told what cannot be read. at: is told when the workers are waited for, and when they have answered.
+    """
+
+    def __init__(self, loader: Any, transform: EvalTransform, accelerator: Any, bad_images: BadImages, at: Callable):
         self.loader, self.transform, self.accelerator, self.bad_images = loader, transform, accelerator, bad_images
+        self.at = at
         self.waited = 0.0
         self.bad: Set[str] = set()  # as this rank met them
 
@@ -132,10 +137,13 @@ class PrefetchLoader:
         self.loader = None
 
     def _timed(self) -> Iterator[Batch]:
+        self.at(IMAGES)
         source = iter(self.loader)
         while True:
             start = time.perf_counter()
+            self.at(IMAGES)
             batch = next(source, None)
+            self.at(STEP)
             self.waited += time.perf_counter() - start
             if batch is None:
                 return

@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tup
 import torch
 from torch import nn
 
+from common import run_folder
 from common.errors import UserError
 from common.plain_pickle import PlainPickle, Refused
 
@@ -23,15 +24,68 @@ Tensors = Dict[str, torch.Tensor]
 
 
 def asked_for(args: Any, hooks: Any) -> Optional[Dict[str, Any]]:
-    """-> what the checkpoint of --resume or --finetune holds, None where neither is given. Of a directory it takes the file."""
+    """-> what the checkpoint of --auto-resume, --resume or --finetune holds, None where there is none. Of a directory: of the file in it.
+
+    Sets these options to what is done: a fine-tuning goes on with a checkpoint of its own kind, and begins with another one.
+    """
+    if args.auto_resume and args.case in ('full', 'finetune') and not args.resume:
+        found = newest(args)
+        if found is not None:
+            return found
     option = 'resume' if args.resume else 'finetune'
     given = getattr(args, option)
     if not given:
         return None
-    path = locate(given, best=args.case in ('eval', 'finetune'))
+    path = locate(given, best=args.case == 'eval' or option == 'finetune')
     if path != given:
         args.take({option: path}, args.origin[option])
-    return hooks.read_weights(path) or load(path)
+    loaded = hooks.read_weights(path) or load(path)
+    if (
+        args.case == 'finetune' and option == 'resume'
+    ):  # the scripts' name for either, and what a stopped fine-tuning proposes
+        if goes_on(loaded, args):
+            args.take({'finetune': None}, 'command line')
+        elif args.finetune and args.finetune != given:
+            raise UserError(
+                f'checkpoint {path} is of no fine-tuning that could go on; give it, or --finetune {args.finetune}, alone'
+            )
+        else:
+            args.take({'finetune': path, 'resume': None}, 'command line')
+    return loaded
+
+
+def newest(args: Any) -> Optional[Dict[str, Any]]:
+    """-> the newest whole checkpoint of such a training in the output folder, which --resume then names; None where there is none.
+
+    Raises UserError where there are checkpoints and none of them is whole: a training that began anew would hide that.
+    """
+    damaged, names = [], run_folder.checkpoints(args.output_dir)
+    for name in names:
+        path = os.path.join(args.output_dir, name)
+        try:
+            loaded = load(path)
+        except UserError as e:
+            damaged.append(str(e))
+            continue
+        if not goes_on(loaded, args):
+            args.notes.append(f'--auto-resume: {path} is of no training of this kind, and is left alone.')
+            return None
+        args.notes.extend(f'Passed over: {reason}' for reason in damaged)
+        args.take({'resume': path, 'finetune': None}, 'checkpoint')
+        return loaded
+    if damaged:
+        raise UserError(
+            f'--auto-resume: none of the {len(damaged)} checkpoints in {args.output_dir} is whole ({damaged[0]}); move them away to '
+            'begin at epoch 0, or name another one by --resume'
+        )
+    return None
+
+
+def goes_on(loaded: Mapping[str, Any], args: Any) -> bool:
+    """Whether it is a checkpoint of a training of this case, to go on with."""
+    if loaded.get('format') != 1 or 'epoch' not in loaded:
+        return False
+    return (loaded['args'].get('case', args.case) == 'finetune') == (args.case == 'finetune')
 
 
 def locate(path: str, best: bool) -> str:
@@ -134,7 +188,7 @@ def check_format(loaded: Mapping[str, Any], path: str) -> None:
     if loaded.get('format') != 1:
         return
     wanted = {'args': dict, 'classes': (list, tuple)}
-    if 'optimizer' in loaded:
+    if 'optimizer' in loaded or 'epoch' in loaded:
         wanted.update(epoch=int, step=int, global_batch=int)
     wrong = [name for name, kind in wanted.items() if not isinstance(loaded.get(name), kind)]
     wrong = wrong or [f'args.{name}' for name in ('num_classes', 'opt') if name not in loaded['args']]

@@ -16,6 +16,7 @@ from common.device_data import BadImages, EvalTransform, PrefetchLoader, TrainTr
 from common.errors import UserError
 
 Say = Callable[[str], None]
+At = Callable[[str], None]  # tells the watchdog where this rank is
 
 
 @contextlib.contextmanager
@@ -117,14 +118,14 @@ def average(args: Any, made: nn.Module) -> Optional[ModelEmaV2]:
 # ---- the data
 
 
-def val_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages) -> PrefetchLoader:
+def val_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages, at: At) -> PrefetchLoader:
     dataset = data.Images(os.path.join(args.data_path, 'val'), data.transform_of(args, training=False))
     sampler = data.EvalBatchSampler(len(dataset), args.validation_batch_size, ranks, args.eval_steps)
     loader = data.make_loader(dataset, sampler, args, accelerator)
-    return PrefetchLoader(loader, EvalTransform(args, accelerator), accelerator, bad)
+    return PrefetchLoader(loader, EvalTransform(args, accelerator), accelerator, bad, at)
 
 
-def train_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages) -> PrefetchLoader:
+def train_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages, at: At) -> PrefetchLoader:
     with blame(f'--aa {args.aa}'):
         transform = data.transform_of(args, training=True)
     folder = os.path.join(args.data_path, 'train')
@@ -132,7 +133,7 @@ def train_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages) -> Pre
     repeats = 3 if args.repeated_aug and ranks.world > 1 else 1
     sampler = data.TrainBatchSampler(len(dataset), args.batch_size, ranks, args.seed, args.max_steps, repeats)
     loader = data.make_loader(dataset, sampler, args, accelerator)
-    return PrefetchLoader(loader, TrainTransform(args, accelerator, ranks), accelerator, bad)
+    return PrefetchLoader(loader, TrainTransform(args, accelerator, ranks), accelerator, bad, at)
 
 
 # ---- the training
@@ -151,12 +152,16 @@ def optimizer(args: Any, made: nn.Module, accelerator: Any) -> Any:
 
 
 def resume_optimizer(made: Any, loaded: Dict[str, Any], args: Any) -> None:
-    """Takes over the moments; the learning rates are the schedule's."""
+    """Takes over the moments. Decay, betas and the like are those of the options, and the rates are the schedule's."""
     saved = loaded['args']['opt']
     if saved != args.opt:
         raise UserError(
             f'checkpoint {args.resume} was trained with --opt {saved} and cannot go on with --opt {args.opt}; give the same, or '
             'begin a training with --finetune'
         )
+    names = {'lr', 'initial_lr', *made.defaults}
+    ours = [{name: group[name] for name in names if name in group} for group in made.param_groups]
     with blame(f'--resume {args.resume} (its optimizer)'):
         made.load_state_dict(loaded['optimizer'])
+    for group, settings in zip(made.param_groups, ours):
+        group.update(settings)

@@ -1,6 +1,7 @@
 """Errors that the user can put right: printed as one sentence, without a traceback."""
 
 import os
+import shlex
 import signal
 import sys
 import time
@@ -11,6 +12,10 @@ from common.messages import ERROR_MARK
 
 class UserError(Exception):
     """A mistake in the command line, the data or the machine. The text names the thing, the value and the way out."""
+
+
+class DiskError(UserError):
+    """A file could not be written."""
 
 
 class Interrupted(Exception):
@@ -43,6 +48,11 @@ def explain(error: BaseException) -> Optional[str]:
             first_line = text.split('\n')[0][:160]
             return f'{meaning} ({first_line})'
     return None
+
+
+def pasted(option: str, path: str) -> str:
+    """-> --option=path, as a shell takes it."""
+    return f'{option}={shlex.quote(path)}'
 
 
 def shown(text: str) -> str:

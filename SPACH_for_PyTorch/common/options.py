@@ -20,7 +20,14 @@ from common.errors import UserError, report
 # What a case changes, whatever the model. full: the recipe as it is.
 CASES = {
     'full': {},
-    'performance': {'epochs': 1, 'cooldown_epochs': 0, 'max_steps': 120, 'eval_steps': 10, 'print_freq': 10},
+    'performance': {
+        'epochs': 1,
+        'cooldown_epochs': 0,
+        'max_steps': 120,
+        'eval_steps': 10,
+        'print_freq': 10,
+        'save_checkpoint': False,
+    },
     'eval': {},
     'finetune': {'epochs': 30, 'warmup_epochs': 2, 'cooldown_epochs': 0},
 }
@@ -31,6 +38,13 @@ CPU_PERFORMANCE_IMAGES = 16  # images of all ranks in a step, at most
 
 # What is taken from a checkpoint of this collection that is evaluated, resumed or fine-tuned
 ADOPTED = ('model', 'img_size', 'mean', 'std', 'crop_pct', 'interpolation')
+# What a resumed training does not take from it: these belong to a run and its machine
+OF_A_RUN = set(
+    'data_path case eval output_dir resume finetune auto_resume use_ema start_epoch warmup_steps num_classes tensorboard print_freq '
+    'keep save_freq save_steps save_minutes save_checkpoint device device_id amp_impl hf32 compile channels_last fused_optimizer '
+    'npu_patch profile timeout local_rank dist_backend dist_url addr dist_eval workers pin_mem validation_batch_size skip_bad_images '
+    'network batch_per_node summary_also'.split()
+)
 
 DATA_PATH_MISSING = 'para "data_path" must be confing'  # spelled so since 2020; tools match it
 
@@ -160,11 +174,13 @@ def add_option(group: Any, names: str, help: str, default: Any = None, type: Any
     group.add_argument(*names.split(), help=help, default=default, **more)
 
 
-def add_switch(group: Any, names: str, help: str, opposite: str = '', default: Optional[bool] = False) -> None:
-    """--NAME and, with a help text for the opposite, --no-NAME."""
+def add_switch(
+    group: Any, names: str, help: str, opposite: str = '', default: Optional[bool] = False, off: str = ''
+) -> None:
+    """--NAME and, with a help text for the opposite, --no-NAME, or what `off` calls it."""
     group.add_argument(*names.split(), action='store_true', default=default, help=help)
     if opposite:
-        off, dest = names.replace('--', '--no-').split(), names.split()[0][2:].replace('-', '_')
+        off, dest = (off or names.replace('--', '--no-')).split(), names.split()[0][2:].replace('-', '_')
         group.add_argument(*off, action='store_false', dest=dest, default=default, help=opposite)
 
 
@@ -178,8 +194,8 @@ def add_run(option, switch):
     help = 'begin with the weights of this checkpoint; a head of another size is made anew'
     option('--finetune --finetune-pth --pth-path --initial-checkpoint', help, metavar='FILE')
     switch('--eval --evaluate -e', 'evaluate only; as --case eval')
-    help = 'continue from <output-dir>/checkpoint.pth where there is one'
-    switch('--auto-resume', help, 'begin at epoch 0 even where <output-dir>/checkpoint.pth exists')
+    help = 'continue from the newest whole checkpoint in <output-dir>, where there is one'
+    switch('--auto-resume', help, 'begin at epoch 0 even where <output-dir> has checkpoints')
     switch('--use-ema', 'use the averaged weights of the checkpoint; in a training from scratch as --model-ema')
     help = 'if given, without cool-down and with a tenth of warm-up at most, unless given too'
     option('--epochs --epoch', help, 300, POSITIVE)
@@ -191,6 +207,12 @@ def add_run(option, switch):
     switch('--tensorboard', "also write TensorBoard's files, to <output-dir>/tensorboard")
     option('--print-freq -p --log-interval', 'steps between log lines', 50, POSITIVE)
     option('--save-freq', 'epochs between checkpoints', 1, POSITIVE)
+    option('--save-steps', 'steps of an epoch between checkpoints; 0: none by steps', 0, COUNT)
+    help = 'minutes between checkpoints, more by default where that takes over 1%% of the time; 0: none by the clock'
+    option('--save-minutes', help, 15.0, AMOUNT)
+    option('--keep', 'checkpoints that are kept, beside the best', 2, POSITIVE)
+    help = 'write checkpoints (the default, but in a performance run)'
+    switch('--save-checkpoint', help, 'write none', True, '--no-checkpoint --no-save-checkpoint')
 
 
 def add_device(option, switch):
@@ -215,7 +237,9 @@ def add_device(option, switch):
     option('--dist-url', 'where the ranks meet, such as tcp://10.1.1.20:23456', 'env://', metavar='URL')
     help = 'each rank evaluates its share of the images (the default)'
     switch('--dist-eval', help, 'each rank evaluates the whole validation set', True)
-    switch('--sync-bn', 'batch norm over the images of all ranks')
+    switch('--sync-bn', 'batch norm over the images of all ranks', "batch norm over a rank's images")
+    help = 'seconds that a run waits for images, or for another rank, before it ends; 0: for good'
+    option('--timeout', help, 600, COUNT)
     option('--dist-bn', 'batch norm statistics of the ranks before an evaluation', 'reduce', 'reduce broadcast none')
 
 
@@ -353,20 +377,16 @@ def settle_data(args: Args) -> None:
 
 def settle_checkpoint(args: Args) -> None:
     """--resume, --finetune and the names that the scripts have for them; at most one of the two remains."""
-    if args.case in ('eval', 'finetune'):  # one checkpoint, by whichever name the script calls it
-        only = {'eval': 'resume', 'finetune': 'finetune'}[args.case]
-        given = args.resume or args.finetune
-        if not given:
-            raise UserError(f'--case {args.case} needs a checkpoint: add --{only}=FILE')
-        args.take({'resume': None, 'finetune': None, only: given}, 'command line')
     # the ModelZoo's "--finetune yes --resume FILE"
     if args.resume and str(args.finetune).lower() in ('yes', 'true', '1'):
         args.take({'finetune': args.resume, 'resume': None}, 'command line')
-    if args.resume and args.finetune:
+    if args.case == 'eval':  # one checkpoint, by whichever name the script calls it
+        args.take({'resume': args.resume or args.finetune, 'finetune': None}, 'command line')
+    if args.case in ('eval', 'finetune') and not (args.resume or args.finetune):
+        only = {'eval': 'resume', 'finetune': 'finetune'}[args.case]
+        raise UserError(f'--case {args.case} needs a checkpoint: add --{only}=FILE')
+    if args.resume and args.finetune and args.case != 'finetune':
         raise UserError('--resume continues a training and --finetune begins one; give one of them')
-    last = os.path.join(args.output_dir, 'checkpoint.pth')
-    if args.auto_resume and args.case == 'full' and not args.resume and os.path.isfile(last):
-        args.take({'resume': last, 'finetune': None}, 'checkpoint')
     if args.use_ema and args.case != 'eval' and not args.finetune:  # the ModelZoo's name for --model-ema
         args.take({'use_ema': False, 'model_ema': True}, 'command line')
 
@@ -400,22 +420,50 @@ def resolve(args: Args, saved: Any = None, classes: Any = None, device: Any = No
     saved: the checkpoint, where one is read. classes: names of the classes in the data. device: the Accelerator. ranks: the Ranks.
     Raises UserError.
     """
-    if saved is not None and saved.get('format') == 1:
-        args.take(from_checkpoint(args, saved), 'checkpoint')
+    ours = saved is not None and saved.get('format') == 1
+    if ours:
+        args.take(from_checkpoint(args, saved, ranks), 'checkpoint')
     if classes is not None:
         args.take(from_data(args, classes), 'data')
     if device is not None:
         from_machine(args, device, ranks)
+    if ours and continues(args, saved):
+        args.notes.extend(differences(args, saved['args']))
     return args.freeze()
 
 
-def from_checkpoint(args: Args, saved: Mapping[str, Any]) -> Dict[str, Any]:
-    """What the checkpoint says of its model and of how images are prepared for it."""
+def continues(args: Args, saved: Mapping[str, Any]) -> bool:
+    """Whether the run goes on with the training of the checkpoint."""
+    return bool(args.resume) and args.case != 'eval' and 'epoch' in saved
+
+
+def from_checkpoint(args: Args, saved: Mapping[str, Any], ranks: Any = None) -> Dict[str, Any]:
+    """What the checkpoint says of its model and of how images are prepared for it; to a resumed training, all that defines it."""
     written = saved['args']
-    found = {name: written[name] for name in args.adopted if name in written and not args.given(name)}
+    wanted = set(args.values()) - OF_A_RUN if continues(args, saved) else args.adopted
+    found = {name: written[name] for name in sorted(set(wanted) & set(written)) if not args.given(name)}
     if args.resume and args.num_classes is None and written['num_classes'] != len(saved['classes']):
         found['num_classes'] = written['num_classes']  # it was chosen, not counted in the data
-    return found
+    if 'batch_size' in found and saved['global_batch'] % ranks.world == 0:  # the same steps, on however many ranks
+        found['batch_size'] = saved['global_batch'] // ranks.world
+    scaled = written['lr_base'] * saved['global_batch'] / written['lr_base_size'] if 'lr_base' in written else None
+    if 'lr' in found and scaled == found['lr'] and any(map(args.given, ('batch_size', 'lr_base', 'lr_base_size'))):
+        found['lr'] = None  # it was scaled to the batch, and is again
+    return {name: value for name, value in found.items() if value != getattr(args, name)}
+
+
+def differences(args: Args, written: Mapping[str, Any]) -> List[str]:
+    """-> a line for each option by which a resumed training is another one than the checkpoint's."""
+    names = sorted((set(args.values()) - OF_A_RUN) & set(written))
+    changed = [name for name in names if plain(getattr(args, name)) != plain(written[name])]
+    return [
+        f"--{name.replace('_', '-')} is {getattr(args, name)}, in place of the checkpoint's {written[name]}, from here on."
+        for name in changed
+    ]
+
+
+def plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def from_data(args: Args, classes: Sequence[str]) -> Dict[str, Any]:
@@ -443,11 +491,12 @@ def from_machine(args: Args, device: Any, ranks: Any) -> None:
     if args.case == 'performance' and device.kind == 'cpu':
         images = max(2, min(CPU_PERFORMANCE['batch_size'], CPU_PERFORMANCE_IMAGES // ranks.world))
         small = {**CPU_PERFORMANCE, 'batch_size': images}
-        args.take({name: value for name, value in sorted(small.items()) if not args.given(name)}, 'machine')
+        kept = ('command line', 'checkpoint')
+        args.take({name: value for name, value in sorted(small.items()) if args.origin[name] not in kept}, 'machine')
         args.notes.append('On a CPU a performance run takes these small sizes, unless the command line gives others.')
     if args.validation_batch_size is None:
         args.take({'validation_batch_size': args.batch_size}, 'other options')
-    if args.lr is None or args.lr_scaled:
+    if args.lr is None or (args.lr_scaled and args.origin['lr'] != 'checkpoint'):
         base = args.lr_base if args.lr is None else args.lr
         args.take({'lr': base * args.batch_size * ranks.world / args.lr_base_size}, 'machine')
 

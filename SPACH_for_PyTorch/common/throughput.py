@@ -6,8 +6,9 @@ device is synchronised at both ends; images and seconds belong to the same steps
 windows. There is one window per epoch; their sums give the FPS of the training.
 """
 
+import contextlib
 import time
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from common.progress import Progress
 
@@ -71,6 +72,19 @@ class StepClock:
         """Ends an epoch; a window with steps in it is added to the training's."""
         if self.progress is not None:
             self.progress.end()
+        self._close_window()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done in it, such as saving, belongs to no window and no lap."""
+        measuring = self.opened is not None
+        self._close_window()
+        yield
+        if measuring:
+            self._open_window()
+        self._start_lap()
+
+    def _close_window(self) -> None:
         if self.opened is None:
             return
         self.accelerator.synchronize()

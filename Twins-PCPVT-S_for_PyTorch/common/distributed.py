@@ -1,18 +1,14 @@
-"""The ranks of a training: which one is this, what did the others count, was any of them asked to stop."""
+"""The ranks of a training: which one is this, and what did the others count."""
 
 import collections
 import datetime
 import os
-import signal
-import time
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
 import torch
 import torch.distributed as dist
 
-from common.errors import Interrupted, UserError
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from common.errors import UserError
 
 
 class Ranks:
@@ -57,11 +53,11 @@ class Ranks:
     def max(self, values: Sequence[float], device: torch.device) -> List[float]:
         return self._reduce(values, device, 'MAX')
 
-    def count(self, name: str) -> int:
-        """-> how often the ranks together have counted this name, this time included. No rank waits for another."""
+    def count(self, name: str, more: int = 1) -> int:
+        """-> what the ranks together have counted under this name, this time included. No rank waits for another."""
         if self.world > 1:
-            return dist.distributed_c10d._get_default_store().add(f'count {name}', 1)
-        self.counts[name] += 1
+            return dist.distributed_c10d._get_default_store().add(f'count {name}', more)
+        self.counts[name] += more
         return self.counts[name]
 
     def _reduce(self, values: Sequence[float], device: torch.device, op: str) -> List[float]:
@@ -72,52 +68,3 @@ class Ranks:
         tensor = torch.tensor([float(v) for v in values], dtype=dtype, device=device)
         dist.all_reduce(tensor, op=getattr(dist.ReduceOp, op))
         return tensor.tolist()
-
-
-class StopRequest:
-    """Notes SIGTERM and SIGINT, and lets all ranks stop after the same step. Asked again after 5 s, it exits at once.
-
-    A rank that left alone would leave the others waiting in a collective. So each rank says at each step whether it was
-    asked to stop. The answer of one step is read at the next, so nobody waits for it.
-    """
-
-    def __init__(self, ranks: Ranks):
-        self.signum, self.since = 0, 0.0
-        self.group = dist.new_group(backend='gloo') if ranks.world > 1 else None
-        self.work = self.flag = None
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._note)
-
-    def _note(self, signum: int, frame: Any) -> None:
-        if not self.signum:
-            self.signum, self.since = signum, time.monotonic()
-        elif time.monotonic() - self.since > 5:  # asked again, and not told by the terminal and the script at once
-            os._exit(128 + signum)
-
-    def agreed(self) -> int:
-        """Called by each rank once a step. -> the signal that all ranks now stop for, or 0."""
-        if self.group is None:
-            return self.signum
-        answer = self.settle()
-        self.flag = torch.tensor([self.signum], dtype=torch.int32)
-        self.work = dist.all_reduce(self.flag, op=dist.ReduceOp.MAX, group=self.group, async_op=True)
-        return answer
-
-    def settle(self) -> int:
-        """-> the answer that is still under way, or 0. (A process group is not left with work pending.)"""
-        if self.work is None:
-            return 0
-        self.work.wait()
-        answer, self.work = int(self.flag.item()), None
-        return answer
-
-    def leave_when_told(self) -> None:
-        """From now on a signal ends this process at once. Raises Interrupted for one that came already."""
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        if self.signum:
-            raise Interrupted(self.signum, 'after another rank failed')
-
-    def close(self) -> None:
-        """Lets go of the process group. Signals are still noted, so that they do not disturb the end."""
-        self.group = self.work = self.flag = None

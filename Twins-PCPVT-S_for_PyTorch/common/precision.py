@@ -18,6 +18,7 @@ class Precision:
     """float32 throughout; the base of the others. words: what is really used."""
 
     words = 'float32'
+    skips = False  # whether a step that overflows is left out
 
     def prepare(self, model: nn.Module, optimizer: Any) -> Tuple[nn.Module, Any]:
         """-> (model, optimizer), before DistributedDataParallel."""
@@ -27,12 +28,15 @@ class Precision:
         """-> the context of one forward pass."""
         return contextlib.nullcontext()
 
-    def step(self, loss: torch.Tensor, optimizer: Any, clip: Clip = None) -> None:
-        """Backward pass from a scalar loss, clipping, and update."""
+    def backward(self, loss: torch.Tensor, optimizer: Any, clip: Clip = None) -> None:
+        """Gradients of a scalar loss, clipped."""
         optimizer.zero_grad()
         loss.backward()
         if clip is not None:
             clip(parameters_of(optimizer))
+
+    def update(self, optimizer: Any) -> None:
+        """Changes the weights by the gradients."""
         optimizer.step()
 
     def weights(self, model: nn.Module, optimizer: Any) -> Dict[str, torch.Tensor]:
@@ -60,19 +64,24 @@ class Native(Precision):
         self.scaler = None
         if dtype == torch.float16:
             self.scaler = accelerator.grad_scaler(**({} if self.fixed is None else {'init_scale': self.fixed}))
+        self.skips = self.scaler is not None
         self.words = f'autocast to {name}, {"no loss scale" if self.scaler is None else f"loss scale {loss_scale}"}'
 
     def autocast(self) -> Any:
         return self.context()
 
-    def step(self, loss: torch.Tensor, optimizer: Any, clip: Clip = None) -> None:
+    def backward(self, loss: torch.Tensor, optimizer: Any, clip: Clip = None) -> None:
         if self.scaler is None:
-            return super().step(loss, optimizer, clip)
+            return super().backward(loss, optimizer, clip)
         optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         if clip is not None:
             self.scaler.unscale_(optimizer)
             clip(parameters_of(optimizer))
+
+    def update(self, optimizer: Any) -> None:
+        if self.scaler is None:
+            return super().update(optimizer)
         self.scaler.step(optimizer)  # leaves the update out when a gradient overflowed
         self.scaler.update(self.fixed)  # a number keeps the scale
 
@@ -87,6 +96,8 @@ class Native(Precision):
 
 class Apex(Precision):
     """apex.amp, for the stacks before native AMP. With O2 the model is float16; the optimizer has float32 master weights."""
+
+    skips = True
 
     def __init__(self, opt_level: str, loss_scale: Any):
         self.amp = accelerators.import_apex()
@@ -112,13 +123,12 @@ class Apex(Precision):
         masters = zip(self.order, self.amp.master_params(optimizer))
         return {**model.state_dict(), **{name: weight.detach() for name, weight in masters}}
 
-    def step(self, loss: torch.Tensor, optimizer: Any, clip: Clip = None) -> None:
+    def backward(self, loss: torch.Tensor, optimizer: Any, clip: Clip = None) -> None:
         optimizer.zero_grad()
         with self.amp.scale_loss(loss, optimizer) as scaled:
             scaled.backward()
         if clip is not None:
             clip(self.amp.master_params(optimizer))
-        optimizer.step()
 
     def state_dict(self) -> Dict[str, Any]:
         return self.amp.state_dict()

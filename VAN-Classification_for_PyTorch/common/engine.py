@@ -1,7 +1,8 @@
 """The loop: train_one_epoch and evaluate. It knows neither the options nor the log."""
 
+import contextlib
 import time
-from typing import Any, Callable, Dict, Iterable, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -23,17 +24,17 @@ def train_one_epoch(
     steps: int,
     first_step: int = 0,
     seed_step: Callable[[int], None],
-    after_update: Callable[[], None],
-    report: Callable[[int, torch.Tensor], None],
-    stop: Callable[[], int],
+    after_update: Callable[[int], None],
+    after_step: Callable[[int, torch.Tensor], int],
+    changing: Callable[[], Any] = contextlib.nullcontext,
     clip: Clip = None,
-) -> Tuple[int, int]:
+) -> int:
     """Trains from first_step to the end of an epoch of `steps` steps.
 
     batches: iterates (images, targets) on the device, and says by take_waited() for how long they were waited for.
-    seed_step(step): before each step. after_update(): after each update. report(step, loss): after each step, loss is a
-    scalar tensor. stop(): after each step, the signal to stop for, or 0.
-    -> (that signal or 0, the step to go on with).
+    seed_step(step): before each step. changing(): the context in which the weights and what belongs to them change.
+    after_update(step): in it, how many steps are done. after_step(step, loss): loss is a scalar tensor; -> the signal to stop for, or 0.
+    -> that signal or 0.
     """
     net.train()
     clock.begin(f'epoch {epoch}', steps, first_step)
@@ -42,17 +43,18 @@ def train_one_epoch(
         seed_step(step)
         with precision.autocast():
             loss = criterion(net(images), targets)
-        precision.step(loss, optimizer, clip)
-        step += 1
-        schedule.step_update(epoch * steps + step)
-        after_update()
+        precision.backward(loss, optimizer, clip)
+        with changing():
+            precision.update(optimizer)
+            step += 1
+            schedule.step_update(epoch * steps + step)
+            after_update(step)
         clock.step(len(images), batches.take_waited())
-        report(step, loss)
-        signum = stop()
+        signum = after_step(step, loss)
         if signum:
             break
     clock.end()
-    return signum, step
+    return signum
 
 
 @torch.no_grad()
@@ -65,11 +67,11 @@ def evaluate(
     ranks: Any,
     clock: Any = None,
     stopped: Callable[[], int] = lambda: 0,
-) -> Optional[Dict[str, float]]:
-    """Counts right answers over the batches of all ranks.
+) -> Dict[str, float]:
+    """Counts right answers over the batches of all ranks; of those before stopped(), which each rank asks for itself.
 
-    -> {'acc1', 'acc5' in percent, 'loss' (mean cross entropy), 'images' (how many were counted), 'seconds'}; None when
-    stopped() says so. Percentages and loss are NaN where no image was counted. With fewer than five classes acc5 counts the
+    -> {'acc1', 'acc5' in percent, 'loss' (mean cross entropy), 'images' (how many were counted), 'seconds'}. Percentages and loss
+    are NaN where no image was counted. With fewer than five classes acc5 counts the
     best of as many as there are.
     """
     model.eval()
@@ -89,8 +91,8 @@ def evaluate(
         images_seen += len(targets)
         if clock is not None:
             clock.step(len(targets), batches.take_waited())
-        if stopped():  # no collective until the end, so each rank may leave
-            return None
+        if stopped():
+            break
     if clock is not None:
         clock.end()
     one, five, total_loss, total = ranks.sum([right1.item(), right5.item(), loss.item(), images_seen], device)

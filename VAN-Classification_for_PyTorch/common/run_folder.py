@@ -18,6 +18,7 @@ CASE = r'.+_bs(\d+|NA)_(\d+|NA)p_'
 TRAINED = re.compile(rf'train_\d+\.log|metrics\.jsonl|result\.json|{CASE}(perf|acc|finetune)\.log|train_.+_loss\.txt')
 EVALUATED = re.compile(rf'eval_\d+\.log|eval_metrics\.jsonl|eval_result\.json|{CASE}eval\.log')
 RUN_MARK = 'Run '  # how a raw log begins
+BEST = 'model_best.pth'
 
 
 def metrics_name(case: str) -> str:
@@ -26,6 +27,22 @@ def metrics_name(case: str) -> str:
 
 def result_name(case: str) -> str:
     return 'eval_result.json' if case == 'eval' else 'result.json'
+
+
+def checkpoint_name(number: int) -> str:
+    """-> the name of the last checkpoint (0) or of the one so many before it"""
+    return f'checkpoint-{number}.pth' if number else 'checkpoint.pth'
+
+
+def checkpoints(folder: str) -> List[str]:
+    """-> the names of the checkpoints of a training in its output folder, the newest first and the best, which has no optimizer, last"""
+    found = {}
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        match = re.fullmatch(r'checkpoint(-([1-9]\d*))?\.pth', name)
+        if match:
+            found[int(match.group(2) or 0)] = name
+    best = [BEST] if os.path.exists(os.path.join(folder, BEST)) else []
+    return [found[number] for number in sorted(found)] + best
 
 
 # ---- one run at a time

@@ -307,7 +307,9 @@ def stay_until_ended(number: int) -> None:
 
     A scheduler, a terminal and torchrun tell every process of a job. After two minutes the worker ends by itself.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.set_wakeup_fd(-1)  # the trainer's, which tells it of its own signals
+    for request in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(request, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(120))
 

@@ -176,6 +176,7 @@ def enter(folder, env):
     """Gives this child an environment and a working folder, first on its path; the repository is not on it."""
     os.environ.clear()
     os.environ.update(env)
+    multiprocessing.set_start_method('fork', force=True)  # as in a new process: this one has inherited another
     first = [str(folder), *filter(None, env.get('PYTHONPATH', '').split(os.pathsep))]
     sys.path[:] = first + [path for path in sys.path if path and Path(path).resolve() not in (TOP, TOP / 'ci')]
     os.chdir(folder)

@@ -12,6 +12,16 @@ from common.errors import UserError
 
 LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'common', 'launcher.py')
 
+# Of these options, see common/effects.py. The launcher's ranks are not told what it was told.
+NEEDS = (
+    ('gpu', lambda run: run.accelerator.kind != 'cpu', 'a CPU has no number'),
+    ('gpu', lambda run: ':' not in run.args.device, '--device {device} names the card'),
+    ('device_id', lambda run: run.args.gpu is None, '--gpu {gpu} names the card'),
+    ('addr world_size rank', lambda run: run.ranks.world > 1, 'this run has one process'),
+    ('multiprocessing_distributed', lambda run: False, 'the processes had been started before'),
+    ('pretrained', lambda run: False, 'it insists on a file of weights, and there is one'),
+)
+
 
 def add_options(parser):
     option = parser.add_argument_group('ImageNet example').add_argument

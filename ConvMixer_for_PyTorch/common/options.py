@@ -13,7 +13,7 @@ import argparse
 import os
 import sys
 from functools import partial
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 from common.errors import UserError, report
 
@@ -38,10 +38,11 @@ DATA_PATH_MISSING = 'para "data_path" must be confing'  # spelled so since 2020;
 class Args(argparse.Namespace):
     """The options of a run. Read-only once resolved.
 
-    origin: {option: 'default', 'recipe', 'command line', 'checkpoint', 'data', 'machine', 'other options'}; notes: lines for the log.
+    origin: {option: 'default', 'recipe', 'command line', 'checkpoint', 'data', 'machine', 'other options'}; notes: lines for the log;
+    asked: {option: value} of those that stand on the command line, as they stand there.
     """
 
-    _own = ('origin', 'notes', 'adopted', '_frozen')
+    _own = ('origin', 'notes', 'adopted', 'asked', '_frozen')
     _frozen = False
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -87,6 +88,18 @@ class Parser(argparse.ArgumentParser):
             message = message.replace(ours, typed)
         report(f'{message}; `python train.py --help` lists the options')
         self.exit(2)
+
+
+class Recorder(argparse.Namespace):
+    """Notes the values that each option is given: {option: [value, ...]} in `given`. names: of all options."""
+
+    def __init__(self, names: Iterable[str]):
+        vars(self).update(
+            dict.fromkeys(names), given={}
+        )  # argparse would set the defaults of those that it does not find
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.given.setdefault(name, []).append(value)
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -295,8 +308,9 @@ def add_schedule(option, switch):
     option('--patience-epochs', 'epochs without a better accuracy that the plateau schedule waits for', 10, COUNT)
     help = 'share of the training, 0 to 1, from which (and up to which) the rate is noisy'
     option('--lr-noise', help, None, SHARE, nargs='+')
-    option('--lr-noise-pct', 'largest noise, as a share of the rate', 0.67, SHARE)
-    option('--lr-noise-std', 'standard deviation of the noise', 1.0, AMOUNT)
+    # timm draws until the noise is in the limit
+    option('--lr-noise-pct', 'largest noise, as a share of the rate', 0.67, number(0.01, 1.0))
+    option('--lr-noise-std', 'standard deviation of the noise', 1.0, number(0.0, 100.0))
 
 
 # ---- reading the command line
@@ -322,9 +336,10 @@ def read(description: str, recipe: Mapping[str, Any], argv: Optional[Sequence[st
     own = {'network': 'unknown', 'batch_per_node': False, 'summary_also': None}
     base = {**own, **{name: value for name, value in recipe.items() if name != 'cases'}}
     parser = build(description, base, hooks)
-    asked = given(parser, argv)
+    told = given(parser, argv)
+    asked = {name: values[-1] for name, values in told.items()}
     case = 'eval' if asked.get('eval') else asked.get('case', 'full')
-    args = Args(notes=[], origin={}, adopted=ADOPTED + getattr(hooks, 'adopted', ()))
+    args = Args(notes=[*repeated(told)], origin={}, adopted=ADOPTED + getattr(hooks, 'adopted', ()), asked=asked)
     args.take(parser.defaults(), 'default')
     args.take({**base, **CASES[case], **recipe.get('cases', {}).get(case, {})}, 'recipe')
     args.take(asked, 'command line')
@@ -334,11 +349,26 @@ def read(description: str, recipe: Mapping[str, Any], argv: Optional[Sequence[st
     return args
 
 
-def given(parser: Parser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:
-    """-> {option: value} of those that argv names: those that parsing sets although they have a value already."""
-    untouched = object()
-    probe = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(parser.defaults(), untouched)))
-    return {name: value for name, value in vars(probe).items() if value is not untouched}
+def given(parser: Parser, argv: Optional[Sequence[str]]) -> Dict[str, List[Any]]:
+    """-> {option: its values, in the order of argv} of those that argv names."""
+    found = parser.parse_args(argv, Recorder(parser.defaults())).given
+    return {name: values for name, values in found.items() if (name, values) != ('data', [None])}  # DIR is not there
+
+
+def repeated(given: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    """Yields a sentence for each option that is given again with another value."""
+    for name, values in given.items():
+        last = values[-1]
+        if any(value != last for value in values):
+            before = next(value for value in reversed(values) if value != last)
+            yield f'{spelled(name, before, True)} has no effect: {spelled(name, last, True)} comes after it'
+
+
+def spelled(name: str, value: Any, whole: bool = False) -> str:
+    """-> the option as the command line has it, as a whole with its value."""
+    text = ('--no-' if value is False else '--') + name.replace('_', '-')
+    words = value if isinstance(value, list) else [value]
+    return text if isinstance(value, bool) or not whole else ' '.join([text, *map(str, words)])
 
 
 def settle_data(args: Args) -> None:
@@ -387,8 +417,6 @@ def settle_learning(args: Args) -> None:
         raise UserError(
             f'--start-epoch {args.start_epoch} is not before the end of the training, epoch {end}; lower it'
         )
-    if args.profile and args.case == 'eval':
-        raise UserError(f'--profile {args.profile} traces training steps, and an evaluation has none; leave it out')
 
 
 # ---- filling in the rest

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional
 import torch
 from timm.utils import distribute_bn
 
-from common import build, data, legacy, messages, options, precision, profiling, throughput
+from common import build, data, effects, legacy, messages, options, precision, profiling, throughput
 from common.checkpoint import CheckpointFolder
 from common.device_data import BadImages
 from common.distributed import Ranks, StopRequest
@@ -121,7 +121,7 @@ class Trainer:
         fields.update(parameters=parameters, classes=args.num_classes, img_size=args.img_size)
         self.log.say(messages.RUN_LINE.format(**fields))
         lacking = legacy.missing_features(self.model, device.kind, args.channels_last, self.precision.words)
-        for line in [*device.notes, *options.described(args), *args.notes, *lacking]:
+        for line in [*device.notes, *options.described(args), *args.notes, *effects.idle(self), *lacking]:
             self.log.say(line)
         if args.case == 'eval':
             return

@@ -11,6 +11,7 @@ A dash and an underscore in an option's name mean the same (--batch_size is --ba
 
 import argparse
 import os
+import re
 import sys
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
@@ -125,13 +126,13 @@ def dashes(argument: str) -> str:
     return name.replace('_', '-') + equals + value if name.startswith('--') else argument
 
 
-def number(least: float, most: float = sys.float_info.max, kind: Callable = float) -> Callable[[str], float]:
+def number(least: float, most: float = 1e30, kind: Callable = float) -> Callable[[str], float]:
     """-> what converts the text of an option to a number of this range (both ends are in it)."""
 
     def convert(text):
         value = kind(text)
         if not least <= value <= most:
-            allowed = f'{least:g} or more' if most in (10**12, sys.float_info.max) else f'{least:g} to {most:g}'
+            allowed = f'{least:g} or more' if most >= 10**12 else f'{least:g} to {most:g}'
             raise argparse.ArgumentTypeError(f'{text} is out of range: {allowed}')
         return value
 
@@ -140,11 +141,20 @@ def number(least: float, most: float = sys.float_info.max, kind: Callable = floa
 
 
 COUNT, POSITIVE, SEED = number(0, 10**12, int), number(1, 10**12, int), number(0, 2**63 - 1, int)
+EPOCHS, SIDE, WORKERS = number(0, 10**6, int), number(1, 10**4, int), number(0, 1024, int)
 AMOUNT, SHARE, PART, RATIO = number(0.0), number(0.0, 1.0), number(1e-6, 1.0), number(1e-3, 1e3)
 
 
 def loss_scale(text: str) -> Any:
-    return text if text == 'dynamic' else AMOUNT(text)
+    return text if text == 'dynamic' else number(1e-6)(text)
+
+
+def filled(text: str) -> str:
+    """A name or a path. An empty one is mostly a variable of the shell that has no value."""
+    if not text.strip() or '\n' in text:
+        wrong = 'has a line break' if text.strip() else 'is empty'
+        raise argparse.ArgumentTypeError(f'{text!r} {wrong}; give a value, or leave the option out')
+    return text
 
 
 def policy(text: str) -> Optional[str]:
@@ -167,9 +177,10 @@ def add_option(group: Any, names: str, help: str, default: Any = None, type: Any
     """names: all spellings, with blanks between them. type: what converts the text, or the choices with blanks between them."""
     if isinstance(type, str):
         more['choices'] = type.split()
-    elif type is not None:
-        more.setdefault('metavar', 'N' if type in (COUNT, POSITIVE, SEED) else 'X')
-        more['type'] = type
+    else:
+        if type is not None:
+            more.setdefault('metavar', 'N' if type.__name__ == 'int' else 'X')
+        more['type'] = type or filled
     group.add_argument(*names.split(), help=help, default=default, **more)
 
 
@@ -234,10 +245,15 @@ def add_device(option, switch):
 
 def add_model(option, switch):
     option('--model', 'name of the model', metavar='NAME')
-    option('--img-size', 'pixels per side of an image', 224, POSITIVE)
+    option('--img-size', 'pixels per side of an image', 224, SIDE)
     help = 'as --img-size; also in the form 3 224 224'
-    option('--input-size', help, 224, POSITIVE, nargs='+', action=Side, dest='img_size')
-    option('--num-classes --nb-classes', 'number of classes (default: as many as the data has)', None, POSITIVE)
+    option('--input-size', help, 224, SIDE, nargs='+', action=Side, dest='img_size')
+    option(
+        '--num-classes --nb-classes',
+        'number of classes (default: as many as the data has)',
+        None,
+        number(1, 10**6, int),
+    )
     option('--drop', 'dropout rate', 0.0, SHARE)
     option('--drop-path', "stochastic depth rate (default: the model's own)", None, SHARE)
     help = 'also keep an average of the weights, evaluate it and save it'
@@ -248,11 +264,13 @@ def add_model(option, switch):
 def add_data(option, switch):
     option('--batch-size -b --b', 'images of a device in a step', 128, POSITIVE)
     option('--validation-batch-size --vb', 'the same in an evaluation (default: --batch-size)', None, POSITIVE)
-    option('--workers --num-workers -j', 'DataLoader workers of a device (default: its cores, at most 8)', None, COUNT)
+    option(
+        '--workers --num-workers -j', 'DataLoader workers of a device (default: its cores, at most 8)', None, WORKERS
+    )
     switch('--pin-mem', 'page-locked batches where they help (the default)', 'batches in ordinary memory', True)
     option('--mean', 'of each channel, 0 to 1', [0.485, 0.456, 0.406], SHARE, nargs=3)
     option('--std', 'of each channel, 0 to 1', [0.229, 0.224, 0.225], PART, nargs=3)
-    option('--crop-pct', 'share of the side that an evaluation keeps', 0.875, PART)
+    option('--crop-pct', 'share of the side that an evaluation keeps', 0.875, number(0.1, 1.0))
     option('--interpolation', 'how an evaluation resizes images', 'bicubic', 'bicubic bilinear')
     help = 'go on without unreadable images, up to N on each rank (100 without N)'
     option('--skip-bad-images', help, 0, COUNT, nargs='?', const=100)
@@ -271,14 +289,14 @@ def add_augmentation(option, switch):
     switch('--repeated-aug', help, 'each image once in an epoch')
     option('--reprob', 'probability of random erasing', 0.25, SHARE)
     option('--remode', 'what an erased box is filled with', 'pixel', 'const rand pixel')
-    option('--recount', 'erased boxes in an image at most', 1, POSITIVE)
+    option('--recount', 'erased boxes in an image at most', 1, number(1, 1000, int))
     option('--mixup', 'alpha of mixup; 0: off', 0.8, AMOUNT)
     option('--cutmix', 'alpha of cutmix; 0: off', 1.0, AMOUNT)
     option('--cutmix-minmax', 'smallest and largest cutmix box, in place of alpha', None, SHARE, nargs=2)
     option('--mixup-prob', 'share of batches that are mixed', 1.0, SHARE)
     option('--mixup-switch-prob', 'share of mixed batches that use cutmix', 0.5, SHARE)
     option('--mixup-mode', 'what shares one lambda: a batch, a pair of images or one image', 'batch', 'batch pair elem')
-    option('--mixup-off-epoch', 'first epoch without mixup and cutmix; 0: they stay on', 0, COUNT)
+    option('--mixup-off-epoch', 'first epoch without mixup and cutmix; 0: they stay on', 0, EPOCHS)
     option('--smoothing', 'label smoothing', 0.1, SHARE)
 
 
@@ -299,13 +317,13 @@ def add_optimizer(option, switch):
 
 def add_schedule(option, switch):
     option('--sched', "timm's name of the learning rate schedule", 'cosine', metavar='NAME')
-    option('--warmup-epochs', 'epochs of a linear rise from --warmup-lr', 5, COUNT)
+    option('--warmup-epochs', 'epochs of a linear rise from --warmup-lr', 5, EPOCHS)
     option('--warmup-lr', 'learning rate at the start of the warm-up', 1e-6, AMOUNT)
     option('--min-lr', 'learning rate at the end', 1e-6, AMOUNT)
-    option('--cooldown-epochs', 'epochs at --min-lr after --epochs', 10, COUNT)
-    option('--decay-epochs', 'epochs between steps of the step schedule', 30, AMOUNT)
-    option('--decay-rate', 'factor of the step and plateau schedules', 0.1, AMOUNT)
-    option('--patience-epochs', 'epochs without a better accuracy that the plateau schedule waits for', 10, COUNT)
+    option('--cooldown-epochs', 'epochs at --min-lr after --epochs', 10, EPOCHS)
+    option('--decay-epochs', 'epochs between steps of the step schedule', 30, number(1e-3))
+    option('--decay-rate', 'factor of the step and plateau schedules, power of poly', 0.1, number(0.0, 10.0))
+    option('--patience-epochs', 'epochs without a better accuracy that the plateau schedule waits for', 10, EPOCHS)
     help = 'share of the training, 0 to 1, from which (and up to which) the rate is noisy'
     option('--lr-noise', help, None, SHARE, nargs='+')
     # timm draws until the noise is in the limit
@@ -344,7 +362,7 @@ def read(description: str, recipe: Mapping[str, Any], argv: Optional[Sequence[st
     args.take({**base, **CASES[case], **recipe.get('cases', {}).get(case, {})}, 'recipe')
     args.take(asked, 'command line')
     args.take({'case': case, 'eval': case == 'eval'}, args.origin['eval' if 'eval' in asked else 'case'])
-    for settle in (settle_data, settle_checkpoint, settle_learning):
+    for settle in (settle_data, settle_device, settle_checkpoint, settle_learning, settle_values):
         settle(args)
     return args
 
@@ -381,6 +399,15 @@ def settle_data(args: Args) -> None:
         raise UserError(DATA_PATH_MISSING)
 
 
+def settle_device(args: Args) -> None:
+    if not re.match('(auto|cpu|(npu|cuda|gpu)(:[0-9]{1,3})?)$', args.device):
+        raise UserError(f'--device {args.device} is not known: choose auto, npu, cuda, cpu, or one card, such as npu:3')
+    if args.dist_backend not in (None, 'hccl', 'nccl', 'gloo', 'mpi'):
+        raise UserError(f'--dist-backend {args.dist_backend} is not known: choose hccl, nccl or gloo, or leave it out')
+    if not re.match('(env|tcp|file)://', args.dist_url):
+        raise UserError(f'--dist-url {args.dist_url} is no address: give tcp://HOST:PORT, or leave it out')
+
+
 def settle_checkpoint(args: Args) -> None:
     """--resume, --finetune and the names that the scripts have for them; at most one of the two remains."""
     if args.case in ('eval', 'finetune'):  # one checkpoint, by whichever name the script calls it
@@ -408,14 +435,36 @@ def settle_learning(args: Args) -> None:
     if args.given('epochs'):  # a short training is not all warm-up, nor mostly cool-down
         short = {'cooldown_epochs': 0, 'warmup_epochs': min(args.warmup_epochs, args.epochs // 10)}
         args.take({name: value for name, value in short.items() if not args.given(name)}, 'other options')
-    for name in ('scale', 'ratio', 'cutmix_minmax'):
-        least, most = getattr(args, name) or (0, 0)
-        if least > most:
-            raise UserError(f'--{name.replace("_", "-")} {least} {most}: give the smaller number first')
     end = args.epochs + args.cooldown_epochs
     if args.start_epoch is not None and args.start_epoch >= end:
         raise UserError(
             f'--start-epoch {args.start_epoch} is not before the end of the training, epoch {end}; lower it'
+        )
+
+
+def settle_values(args: Args) -> None:
+    """Checks what an option's own type does not see: the order and the count of several numbers, and a sense together."""
+    for name in ('scale', 'ratio', 'cutmix_minmax', 'lr_noise'):
+        values = list(getattr(args, name) or ())
+        if values != sorted(values):
+            raise UserError(f'{spelled(name, values, True)}: give the smaller number first')
+    betas = 3 if re.search('adan|ademamix', args.opt) else 2
+    for name, counts in (('opt_betas', (betas,)), ('lr_noise', (1, 2))):
+        values = getattr(args, name)
+        if values and len(values) not in counts:
+            wanted = ' or '.join(map(str, counts))
+            raise UserError(f'{spelled(name, values, True)}: it takes {wanted} numbers, not {len(values)}')
+    if args.epochs > 10**6:
+        raise UserError(
+            f'--epochs {args.epochs} is more than a million; --max-steps shortens an epoch, where that is meant'
+        )
+    if args.given('epochs') and args.given('warmup_epochs') and args.warmup_epochs > args.epochs:
+        raise UserError(
+            f'--warmup-epochs {args.warmup_epochs} is longer than the training of {args.epochs} epochs; lower it'
+        )
+    if args.decay_rate > 1 and args.sched != 'poly':
+        raise UserError(
+            f'--decay-rate {args.decay_rate:g} would make the rate grow; give 0 to 1 (--sched poly takes more)'
         )
 
 

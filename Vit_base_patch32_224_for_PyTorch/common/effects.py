@@ -24,7 +24,7 @@ Need = Tuple[str, Callable[[Any], Any], str]  # options; run -> whether they hav
 
 # options that always have an effect
 ALWAYS = (
-    'data data_path output_dir resume finetune eval use_ema warmup_steps eval_steps tensorboard device amp channels_last model '
+    'data data_path output_dir resume finetune eval use_ema warmup_steps eval_steps tensorboard device channels_last model '
     'img_size num_classes validation_batch_size workers mean std crop_pct interpolation skip_bad_images'
 )
 MIXING = 'mixup cutmix cutmix_minmax mixup_switch_prob mixup_mode mixup_off_epoch'
@@ -87,7 +87,7 @@ def others(value: Any) -> Iterator[Any]:
     if value is None:
         return
     if isinstance(value, (list, tuple)):
-        yield [number / 2 + 0.1 for number in value]
+        yield from ([number / 2 + 0.1 for number in value], None)
     elif isinstance(value, int):
         yield from (value + 1, value // 2, 1)
     else:
@@ -160,7 +160,9 @@ NEEDS: Sequence[Need] = (
     ('pin_mem', lambda run: run.accelerator.pinning(), 'a run on {kind} has no use for page-locked batches'),
     ('hf32', lambda run: run.accelerator.kind != 'cpu', 'a CPU has no shorter float32 format'),
     ('npu_patch', lambda run: run.accelerator.patched, 'nothing is patched for {kind}'),
+    ('local_rank', lambda run: run.accelerator.kind != 'cpu', 'a CPU has no number'),
     ('local_rank', lambda run: 'LOCAL_RANK' not in os.environ, 'LOCAL_RANK is set, and taken'),
+    ('amp', lambda run: mixed(run) or not run.args.amp, '--opt-level O0 is float32'),
     ('amp_dtype amp_impl', mixed, 'this run computes in {precision}'),
     ('opt_level', amp_wanted, 'this run computes in {precision} at every level'),
     (

@@ -155,7 +155,7 @@ class Trainer:
                 self.save(best)
         finally:
             self.profile.stop()
-        self.conclude(self.clock)
+        self.conclude(self.clock, self.ranks)
 
     def _train_epoch(self, epoch: int) -> None:
         """Trains from self.step to the end of the epoch. Raises Interrupted when all ranks stop for a signal."""
@@ -224,7 +224,7 @@ class Trainer:
     def evaluate_only(self) -> None:
         clock = self._clock(len(self.evaluator.loader))
         self.evaluate(None, clock)
-        self.conclude(clock)
+        self.conclude(clock, self.evaluator.ranks)  # where each rank evaluates all images, each counts once
 
     def evaluate(self, epoch: Optional[int], clock: Any = None) -> bool:
         """Evaluates the model, and the averaged weights. -> whether the model is the best one so far."""
@@ -281,9 +281,9 @@ class Trainer:
             'args': args,
         }
 
-    def conclude(self, clock: Any) -> None:
+    def conclude(self, clock: Any, ranks: Ranks) -> None:
         """The last lines of the log: throughput, checkpoint, end."""
-        measured = clock.result(self.ranks)
+        measured = clock.result(ranks)
         self.log.event('throughput', **measured)
         line = messages.NO_THROUGHPUT_LINE if measured['fps'] is None else messages.THROUGHPUT_LINE
         self.log.say(line.format(data_percent=100 * (measured['data_wait'] or 0), **measured))

@@ -5,6 +5,8 @@ augmentation make of an option is timm's affair, and differs from version to ver
 """
 
 import argparse
+import contextlib
+import io
 import os
 import re
 from functools import partial
@@ -71,15 +73,13 @@ def by_option(rows: Sequence[Need]) -> Dict[str, List[Tuple[Callable[[Any], Any]
 
 def matters(name: str, args: Any, make: Callable[[Any], Any]) -> bool:
     """Whether make(options) would give something else, were the value of this option another one."""
-    made = make(args)
-    for value in others(getattr(args, name)):
-        try:
-            changed = make(argparse.Namespace(**{**args.values(), name: value})) != made
-        except Exception:  # whatever it is: who refuses a value has read it
-            changed = True
-        if changed:
-            return True
-    return False
+    variants = ({**args.values(), name: value} for value in others(getattr(args, name)))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # timm's old plateau schedule prints what it does
+            made = make(args)
+            return any(make(argparse.Namespace(**values)) != made for values in variants)
+    except Exception:  # whatever it is: who refuses a value has read it
+        return True
 
 
 def others(value: Any) -> Iterator[Any]:
@@ -110,7 +110,8 @@ def rates(run: Any, args: Any) -> List[float]:
 
 def settings(args: Any) -> List[Dict[str, Any]]:
     """-> what timm's optimizer has for each of its groups of weights."""
-    groups = create_optimizer(args, nn.Linear(2, 2)).param_groups
+    with torch.random.fork_rng(devices=[]):  # the numbers of the training stay its own
+        groups = create_optimizer(args, nn.Linear(2, 2)).param_groups
     return [{key: value for key, value in group.items() if key != 'params'} for group in groups]
 
 

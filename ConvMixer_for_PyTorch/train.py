@@ -9,7 +9,6 @@ The scripts in test/ run this file; `python train.py --help` lists every option.
 import sys
 
 from common import cli
-from common.errors import UserError
 from common.hooks import Hooks
 
 # locuslab/convmixer at 4704811: its README's command line on 10 x 64 images, on the defaults of its timm fork.
@@ -63,15 +62,6 @@ def patches():
 
 class ConvMixerHooks(Hooks):
     """--sched onecycle; weights of timm."""
-
-    def settle(self, args):
-        idle = [name for name in ('cooldown_epochs', 'min_lr', 'warmup_epochs', 'warmup_lr') if args.given(name)]
-        if args.sched == 'onecycle' and idle:
-            option = idle[0].replace('_', '-')
-            raise UserError(
-                f'--{option} has no effect in the one-cycle schedule; leave it out, or choose --sched cosine'
-            )
-        return {}
 
     def schedule(self, args, optimizer, steps):
         if args.sched == 'onecycle':

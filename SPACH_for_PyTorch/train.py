@@ -71,6 +71,7 @@ class SpachHooks(Hooks):
     """Upstream's options of its own, and --npu."""
 
     adopted = ('stem_type', 'shared_spatial_func')
+    always = 'stem_type shared_spatial_func'
 
     def add_options(self, parser):
         option = parser.add_argument_group('SPACH').add_argument

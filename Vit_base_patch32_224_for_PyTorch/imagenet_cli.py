@@ -9,30 +9,44 @@ import sys
 from urllib.parse import urlparse
 
 from common.errors import UserError
+from common.options import COUNT, EPOCHS, filled, number
 
 LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'common', 'launcher.py')
+
+PLACE = number(-1, 10**6, int)  # -1: not told, as in the example
+
+# Of these options, see common/effects.py. The launcher's ranks are not told what it was told.
+NEEDS = (
+    ('gpu', lambda run: run.accelerator.kind != 'cpu', 'a CPU has no number'),
+    ('gpu', lambda run: ':' not in run.args.device, '--device {device} names the card'),
+    ('device_id', lambda run: run.args.gpu is None, '--gpu {gpu} names the card'),
+    ('addr world_size rank', lambda run: run.ranks.world > 1, 'this run has one process'),
+    ('multiprocessing_distributed', lambda run: False, 'the processes had been started before'),
+    ('pretrained', lambda run: False, 'it insists on a file of weights, and there is one'),
+)
 
 
 def add_options(parser):
     option = parser.add_argument_group('ImageNet example').add_argument
-    option('-a', '--arch', dest='model', metavar='NAME', help='as --model')
-    option('--warm-up-epochs', dest='warmup_epochs', type=int, metavar='N', help='as --warmup-epochs')
-    option('--gpu', type=int, default=None, metavar='N', help='train on this one card')
+    option('-a', '--arch', dest='model', type=filled, metavar='NAME', help='as --model')
+    option('--warm-up-epochs', dest='warmup_epochs', type=EPOCHS, metavar='N', help='as --warmup-epochs')
+    option('--gpu', type=COUNT, default=None, metavar='N', help='train on this one card')
     option('--multiprocessing-distributed', action='store_true', help='one process for each device of this machine')
     option(
         '--world-size',
-        type=int,
+        type=PLACE,
         default=-1,
         metavar='N',
         help='machines with --multiprocessing-distributed, otherwise processes',
     )
-    option('--rank', type=int, default=-1, metavar='N', help='of this machine, or of this process')
-    option('--addr', default=None, metavar='HOST', help='where the first process runs, as MASTER_ADDR')
+    option('--rank', type=PLACE, default=-1, metavar='N', help='of this machine, or of this process')
+    option('--addr', type=filled, metavar='HOST', help='where the first process runs, as MASTER_ADDR')
     option('--pretrained', action='store_true', help='insist on the weights of --pretrained-path')
     option(
         '--pretrained-path',
         '--model-path',
         dest='finetune',
+        type=filled,
         metavar='FILE',
         help='start from these weights: .npz of the JAX release, .pth or .safetensors; as --finetune',
     )

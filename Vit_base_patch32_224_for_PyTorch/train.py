@@ -69,6 +69,7 @@ class ViTHooks(Hooks):
     """The classic ImageNet example's command line, and weights from elsewhere."""
 
     add_options = staticmethod(imagenet_cli.add_options)
+    needs = imagenet_cli.NEEDS
 
     def settle(self, args):
         changed = {}

@@ -15,6 +15,7 @@ import functools
 import importlib.util
 import io
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -22,11 +23,13 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+PIP = f'{shlex.quote(sys.executable)} -m pip install'
+
 try:
     import numpy as np
     from PIL import Image
 except ImportError as e:
-    sys.exit(f'make_dataset.py: error: {e}: {sys.executable} -m pip install numpy pillow')
+    sys.exit(f'make_dataset.py: error: {e}: {PIP} numpy pillow')
 
 SPLITS = ('train', 'val')
 # photographs inside the wheels of scikit-image and scikit-learn; class n is cut from number n modulo 12
@@ -64,7 +67,7 @@ def make_digits(root, args):
     try:
         from sklearn.datasets import load_digits
     except ImportError as e:
-        raise Failure(f'digits needs scikit-learn ({e}): {sys.executable} -m pip install scikit-learn', 1) from e
+        raise Failure(f'digits needs scikit-learn ({e}): {PIP} scikit-learn', 1) from e
     digits, size = load_digits(), 0
     val = choose_val(digits.target, args.seed)
     for index, (image, label) in enumerate(zip(digits.images, digits.target)):
@@ -121,7 +124,8 @@ def photograph(name):
     spec = importlib.util.find_spec(package)
     path = Path(spec.submodule_search_locations[0] if spec else package, inside)
     if not path.is_file():
-        raise Failure(f'there is no {path}: {sys.executable} -m pip install -r ci/requirements.txt', 1)
+        wanted = str(Path(__file__).resolve().parent / 'requirements.txt')
+        raise Failure(f'there is no {path}: {PIP} -r {shlex.quote(wanted)}', 1)
     return Image.open(path).convert('RGB')
 
 

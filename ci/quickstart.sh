@@ -15,4 +15,4 @@ bash "$folder/test/train_full_1p.sh" --data_path="$data" --output_dir="$top/buil
     --model van_b0 --img-size 32 --crop-pct 1 --batch-size 64 --epochs 12 --warmup-epochs 1 --lr 2e-3 --drop-path 0 \
     --mixup 0 --cutmix 0 --aa none --reprob 0 --hflip 0 --scale .6 1 --print-freq 5 "$@"
 echo "The checkpoint is $top/build/quickstart/checkpoint.pth; evaluate it with"
-echo "  PYTHON=$python bash $folder/test/train_eval_1p.sh $data $top/build/quickstart/checkpoint.pth"
+printf '  PYTHON=%q bash %q %q %q\n' "$python" "$folder/test/train_eval_1p.sh" "$data" "$top/build/quickstart/checkpoint.pth"

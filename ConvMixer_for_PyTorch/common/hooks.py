@@ -12,6 +12,8 @@ from common.errors import UserError
 class Hooks:
     """create_model(name, num_classes, img_size, drop_path, **options) -> nn.Module; patches() -> its Patches on an NPU."""
 
+    needs = ()  # what the folder's own options need to have an effect, in rows as in effects.py
+    always = ''  # those that always have one
     adopted = ()  # options that are taken from a checkpoint of this collection, beside options.ADOPTED
 
     def __init__(self, create_model: Callable[..., Any], patches: Callable[[], Sequence[Any]] = tuple):

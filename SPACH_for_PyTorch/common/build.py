@@ -24,7 +24,7 @@ def blame(option: str) -> Iterator[None]:
     """Makes what timm cannot use of an option's value a sentence with the option's name."""
     try:
         yield
-    except (ValueError, TypeError, AssertionError, AttributeError, KeyError, RuntimeError) as e:
+    except (ValueError, TypeError, AssertionError, AttributeError, KeyError, IndexError, RuntimeError) as e:
         what = f'{type(e).__name__}: {e}'
         raise UserError(f'{option}: timm cannot use it ({what}); its documentation lists the names it knows') from e
 
@@ -49,7 +49,7 @@ def model(args: Any, hooks: Any, accelerator: Any, ranks: Any, classes: List[str
     if loaded is not None:
         load_weights(made, loaded, args, hooks, classes, say)
     patch(made, args, hooks, accelerator, say)
-    if args.sync_bn and accelerator.kind == 'cpu':
+    if args.sync_bn and ranks.world > 1 and accelerator.kind == 'cpu':
         raise UserError('--sync-bn: torch has it for accelerators only; leave it out on a CPU')
     if args.sync_bn and ranks.world > 1:
         made = nn.SyncBatchNorm.convert_sync_batchnorm(made)
@@ -82,8 +82,6 @@ def patch(made: nn.Module, args: Any, hooks: Any, accelerator: Any, say: Say) ->
     if accelerator.patched:
         for line in npu_patches.apply(wanted, made, accelerator):
             say(f'Patch {line}')
-    elif args.given('npu_patch'):
-        say(f'--npu-patch {args.npu_patch}: nothing is patched, this run is on {accelerator.kind}.')
 
 
 def network(args: Any, made: nn.Module, accelerator: Any, ranks: Any) -> nn.Module:
@@ -148,6 +146,8 @@ def criterion(args: Any) -> nn.Module:
 def optimizer(args: Any, made: nn.Module, accelerator: Any) -> Any:
     with blame(f'--opt {args.opt}'):
         plain = create_optimizer(args, made)
+    if getattr(plain, 'is_second_order', False):
+        raise UserError(f'--opt {args.opt} needs second derivatives, which are not computed here; choose another')
     return accelerator.fused_optimizer(plain) if args.fused_optimizer else plain
 
 

@@ -23,6 +23,11 @@ def mixup_of(args: Any) -> Optional[DeviceMixup]:
         raise UserError(
             f'--batch-size {args.batch_size} is odd, and mixup pairs images; give an even one, or --mixup 0 --cutmix 0'
         )
+    least, most = args.cutmix_minmax or (0, 1)
+    if int(least * args.img_size) == int(most * args.img_size):
+        raise UserError(
+            f'--cutmix-minmax {least:g} {most:g} is no range of whole pixels at {args.img_size} pixels; widen it'
+        )
     return DeviceMixup(
         mixup_alpha=args.mixup,
         cutmix_alpha=args.cutmix,

@@ -55,7 +55,7 @@ python=${PYTHON:-$(command -v python3 || command -v python || true)}
 command -v "$python" > /dev/null || fail "PYTHON is '$python', and there is no such program; give the path of a python3"
 need_torch() {
     "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' ||
-        fail "torch is not installed for $python: pip install -r $folder/requirements.txt"
+        fail "torch is not installed for $python: $(printf '%q -m pip install -r %q' "$python" "$folder/requirements.txt")"
 }
 if [[ -n $help ]]; then
     need_torch

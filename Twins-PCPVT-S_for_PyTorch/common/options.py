@@ -11,9 +11,10 @@ A dash and an underscore in an option's name mean the same (--batch_size is --ba
 
 import argparse
 import os
+import re
 import sys
 from functools import partial
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 from common.errors import UserError, report
 
@@ -52,10 +53,11 @@ DATA_PATH_MISSING = 'para "data_path" must be confing'  # spelled so since 2020;
 class Args(argparse.Namespace):
     """The options of a run. Read-only once resolved.
 
-    origin: {option: 'default', 'recipe', 'command line', 'checkpoint', 'data', 'machine', 'other options'}; notes: lines for the log.
+    origin: {option: 'default', 'recipe', 'command line', 'checkpoint', 'data', 'machine', 'other options'}; notes: lines for the log;
+    asked: {option: value} of those that stand on the command line, as they stand there.
     """
 
-    _own = ('origin', 'notes', 'adopted', '_frozen')
+    _own = ('origin', 'notes', 'adopted', 'asked', '_frozen')
     _frozen = False
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -103,6 +105,18 @@ class Parser(argparse.ArgumentParser):
         self.exit(2)
 
 
+class Recorder(argparse.Namespace):
+    """Notes the values that each option is given: {option: [value, ...]} in `given`. names: of all options."""
+
+    def __init__(self, names: Iterable[str]):
+        vars(self).update(
+            dict.fromkeys(names), given={}
+        )  # argparse would set the defaults of those that it does not find
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.given.setdefault(name, []).append(value)
+
+
 class Help(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the default of an option that takes a value, unless its help text does."""
 
@@ -126,13 +140,13 @@ def dashes(argument: str) -> str:
     return name.replace('_', '-') + equals + value if name.startswith('--') else argument
 
 
-def number(least: float, most: float = sys.float_info.max, kind: Callable = float) -> Callable[[str], float]:
+def number(least: float, most: float = 1e30, kind: Callable = float) -> Callable[[str], float]:
     """-> what converts the text of an option to a number of this range (both ends are in it)."""
 
     def convert(text):
         value = kind(text)
         if not least <= value <= most:
-            allowed = f'{least:g} or more' if most in (10**12, sys.float_info.max) else f'{least:g} to {most:g}'
+            allowed = f'{least:g} or more' if most >= 10**12 else f'{least:g} to {most:g}'
             raise argparse.ArgumentTypeError(f'{text} is out of range: {allowed}')
         return value
 
@@ -141,11 +155,20 @@ def number(least: float, most: float = sys.float_info.max, kind: Callable = floa
 
 
 COUNT, POSITIVE, SEED = number(0, 10**12, int), number(1, 10**12, int), number(0, 2**63 - 1, int)
+EPOCHS, SIDE, WORKERS = number(0, 10**6, int), number(1, 10**4, int), number(0, 1024, int)
 AMOUNT, SHARE, PART, RATIO = number(0.0), number(0.0, 1.0), number(1e-6, 1.0), number(1e-3, 1e3)
 
 
 def loss_scale(text: str) -> Any:
-    return text if text == 'dynamic' else AMOUNT(text)
+    return text if text == 'dynamic' else number(1e-6)(text)
+
+
+def filled(text: str) -> str:
+    """A name or a path. An empty one is mostly a variable of the shell that has no value."""
+    if not text.strip() or '\n' in text:
+        wrong = 'has a line break' if text.strip() else 'is empty'
+        raise argparse.ArgumentTypeError(f'{text!r} {wrong}; give a value, or leave the option out')
+    return text
 
 
 def policy(text: str) -> Optional[str]:
@@ -168,9 +191,10 @@ def add_option(group: Any, names: str, help: str, default: Any = None, type: Any
     """names: all spellings, with blanks between them. type: what converts the text, or the choices with blanks between them."""
     if isinstance(type, str):
         more['choices'] = type.split()
-    elif type is not None:
-        more.setdefault('metavar', 'N' if type in (COUNT, POSITIVE, SEED) else 'X')
-        more['type'] = type
+    else:
+        if type is not None:
+            more.setdefault('metavar', 'N' if type.__name__ == 'int' else 'X')
+        more['type'] = type or filled
     group.add_argument(*names.split(), help=help, default=default, **more)
 
 
@@ -245,10 +269,15 @@ def add_device(option, switch):
 
 def add_model(option, switch):
     option('--model', 'name of the model', metavar='NAME')
-    option('--img-size', 'pixels per side of an image', 224, POSITIVE)
+    option('--img-size', 'pixels per side of an image', 224, SIDE)
     help = 'as --img-size; also in the form 3 224 224'
-    option('--input-size', help, 224, POSITIVE, nargs='+', action=Side, dest='img_size')
-    option('--num-classes --nb-classes', 'number of classes (default: as many as the data has)', None, POSITIVE)
+    option('--input-size', help, 224, SIDE, nargs='+', action=Side, dest='img_size')
+    option(
+        '--num-classes --nb-classes',
+        'number of classes (default: as many as the data has)',
+        None,
+        number(1, 10**6, int),
+    )
     option('--drop', 'dropout rate', 0.0, SHARE)
     option('--drop-path', "stochastic depth rate (default: the model's own)", None, SHARE)
     help = 'also keep an average of the weights, evaluate it and save it'
@@ -259,11 +288,13 @@ def add_model(option, switch):
 def add_data(option, switch):
     option('--batch-size -b --b', 'images of a device in a step', 128, POSITIVE)
     option('--validation-batch-size --vb', 'the same in an evaluation (default: --batch-size)', None, POSITIVE)
-    option('--workers --num-workers -j', 'DataLoader workers of a device (default: its cores, at most 8)', None, COUNT)
+    option(
+        '--workers --num-workers -j', 'DataLoader workers of a device (default: its cores, at most 8)', None, WORKERS
+    )
     switch('--pin-mem', 'page-locked batches where they help (the default)', 'batches in ordinary memory', True)
     option('--mean', 'of each channel, 0 to 1', [0.485, 0.456, 0.406], SHARE, nargs=3)
     option('--std', 'of each channel, 0 to 1', [0.229, 0.224, 0.225], PART, nargs=3)
-    option('--crop-pct', 'share of the side that an evaluation keeps', 0.875, PART)
+    option('--crop-pct', 'share of the side that an evaluation keeps', 0.875, number(0.1, 1.0))
     option('--interpolation', 'how an evaluation resizes images', 'bicubic', 'bicubic bilinear')
     help = 'go on without unreadable images, up to N on each rank (100 without N)'
     option('--skip-bad-images', help, 0, COUNT, nargs='?', const=100)
@@ -282,14 +313,14 @@ def add_augmentation(option, switch):
     switch('--repeated-aug', help, 'each image once in an epoch')
     option('--reprob', 'probability of random erasing', 0.25, SHARE)
     option('--remode', 'what an erased box is filled with', 'pixel', 'const rand pixel')
-    option('--recount', 'erased boxes in an image at most', 1, POSITIVE)
+    option('--recount', 'erased boxes in an image at most', 1, number(1, 1000, int))
     option('--mixup', 'alpha of mixup; 0: off', 0.8, AMOUNT)
     option('--cutmix', 'alpha of cutmix; 0: off', 1.0, AMOUNT)
     option('--cutmix-minmax', 'smallest and largest cutmix box, in place of alpha', None, SHARE, nargs=2)
     option('--mixup-prob', 'share of batches that are mixed', 1.0, SHARE)
     option('--mixup-switch-prob', 'share of mixed batches that use cutmix', 0.5, SHARE)
     option('--mixup-mode', 'what shares one lambda: a batch, a pair of images or one image', 'batch', 'batch pair elem')
-    option('--mixup-off-epoch', 'first epoch without mixup and cutmix; 0: they stay on', 0, COUNT)
+    option('--mixup-off-epoch', 'first epoch without mixup and cutmix; 0: they stay on', 0, EPOCHS)
     option('--smoothing', 'label smoothing', 0.1, SHARE)
 
 
@@ -310,17 +341,18 @@ def add_optimizer(option, switch):
 
 def add_schedule(option, switch):
     option('--sched', "timm's name of the learning rate schedule", 'cosine', metavar='NAME')
-    option('--warmup-epochs', 'epochs of a linear rise from --warmup-lr', 5, COUNT)
+    option('--warmup-epochs', 'epochs of a linear rise from --warmup-lr', 5, EPOCHS)
     option('--warmup-lr', 'learning rate at the start of the warm-up', 1e-6, AMOUNT)
     option('--min-lr', 'learning rate at the end', 1e-6, AMOUNT)
-    option('--cooldown-epochs', 'epochs at --min-lr after --epochs', 10, COUNT)
-    option('--decay-epochs', 'epochs between steps of the step schedule', 30, AMOUNT)
-    option('--decay-rate', 'factor of the step and plateau schedules', 0.1, AMOUNT)
-    option('--patience-epochs', 'epochs without a better accuracy that the plateau schedule waits for', 10, COUNT)
+    option('--cooldown-epochs', 'epochs at --min-lr after --epochs', 10, EPOCHS)
+    option('--decay-epochs', 'epochs between steps of the step schedule', 30, number(1e-3))
+    option('--decay-rate', 'factor of the step and plateau schedules, power of poly', 0.1, number(0.0, 10.0))
+    option('--patience-epochs', 'epochs without a better accuracy that the plateau schedule waits for', 10, EPOCHS)
     help = 'share of the training, 0 to 1, from which (and up to which) the rate is noisy'
     option('--lr-noise', help, None, SHARE, nargs='+')
-    option('--lr-noise-pct', 'largest noise, as a share of the rate', 0.67, SHARE)
-    option('--lr-noise-std', 'standard deviation of the noise', 1.0, AMOUNT)
+    # timm draws until the noise is in the limit
+    option('--lr-noise-pct', 'largest noise, as a share of the rate', 0.67, number(0.01, 1.0))
+    option('--lr-noise-std', 'standard deviation of the noise', 1.0, number(0.0, 100.0))
 
 
 # ---- reading the command line
@@ -346,23 +378,39 @@ def read(description: str, recipe: Mapping[str, Any], argv: Optional[Sequence[st
     own = {'network': 'unknown', 'batch_per_node': False, 'summary_also': None}
     base = {**own, **{name: value for name, value in recipe.items() if name != 'cases'}}
     parser = build(description, base, hooks)
-    asked = given(parser, argv)
+    told = given(parser, argv)
+    asked = {name: values[-1] for name, values in told.items()}
     case = 'eval' if asked.get('eval') else asked.get('case', 'full')
-    args = Args(notes=[], origin={}, adopted=ADOPTED + getattr(hooks, 'adopted', ()))
+    args = Args(notes=[*repeated(told)], origin={}, adopted=ADOPTED + getattr(hooks, 'adopted', ()), asked=asked)
     args.take(parser.defaults(), 'default')
     args.take({**base, **CASES[case], **recipe.get('cases', {}).get(case, {})}, 'recipe')
     args.take(asked, 'command line')
     args.take({'case': case, 'eval': case == 'eval'}, args.origin['eval' if 'eval' in asked else 'case'])
-    for settle in (settle_data, settle_checkpoint, settle_learning):
+    for settle in (settle_data, settle_device, settle_checkpoint, settle_learning, settle_values):
         settle(args)
     return args
 
 
-def given(parser: Parser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:
-    """-> {option: value} of those that argv names: those that parsing sets although they have a value already."""
-    untouched = object()
-    probe = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(parser.defaults(), untouched)))
-    return {name: value for name, value in vars(probe).items() if value is not untouched}
+def given(parser: Parser, argv: Optional[Sequence[str]]) -> Dict[str, List[Any]]:
+    """-> {option: its values, in the order of argv} of those that argv names."""
+    found = parser.parse_args(argv, Recorder(parser.defaults())).given
+    return {name: values for name, values in found.items() if (name, values) != ('data', [None])}  # DIR is not there
+
+
+def repeated(given: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    """Yields a sentence for each option that is given again with another value."""
+    for name, values in given.items():
+        last = values[-1]
+        if any(value != last for value in values):
+            before = next(value for value in reversed(values) if value != last)
+            yield f'{spelled(name, before, True)} has no effect: {spelled(name, last, True)} comes after it'
+
+
+def spelled(name: str, value: Any, whole: bool = False) -> str:
+    """-> the option as the command line has it, as a whole with its value."""
+    text = ('--no-' if value is False else '--') + name.replace('_', '-')
+    words = value if isinstance(value, list) else [value]
+    return text if isinstance(value, bool) or not whole else ' '.join([text, *map(str, words)])
 
 
 def settle_data(args: Args) -> None:
@@ -373,6 +421,15 @@ def settle_data(args: Args) -> None:
     del args.data
     if not args.data_path:
         raise UserError(DATA_PATH_MISSING)
+
+
+def settle_device(args: Args) -> None:
+    if not re.match('(auto|cpu|(npu|cuda|gpu)(:[0-9]{1,3})?)$', args.device):
+        raise UserError(f'--device {args.device} is not known: choose auto, npu, cuda, cpu, or one card, such as npu:3')
+    if args.dist_backend not in (None, 'hccl', 'nccl', 'gloo', 'mpi'):
+        raise UserError(f'--dist-backend {args.dist_backend} is not known: choose hccl, nccl or gloo, or leave it out')
+    if not re.match('(env|tcp|file)://', args.dist_url):
+        raise UserError(f'--dist-url {args.dist_url} is no address: give tcp://HOST:PORT, or leave it out')
 
 
 def settle_checkpoint(args: Args) -> None:
@@ -398,17 +455,37 @@ def settle_learning(args: Args) -> None:
     if args.given('epochs'):  # a short training is not all warm-up, nor mostly cool-down
         short = {'cooldown_epochs': 0, 'warmup_epochs': min(args.warmup_epochs, args.epochs // 10)}
         args.take({name: value for name, value in short.items() if not args.given(name)}, 'other options')
-    for name in ('scale', 'ratio', 'cutmix_minmax'):
-        least, most = getattr(args, name) or (0, 0)
-        if least > most:
-            raise UserError(f'--{name.replace("_", "-")} {least} {most}: give the smaller number first')
     end = args.epochs + args.cooldown_epochs
     if args.start_epoch is not None and args.start_epoch >= end:
         raise UserError(
             f'--start-epoch {args.start_epoch} is not before the end of the training, epoch {end}; lower it'
         )
-    if args.profile and args.case == 'eval':
-        raise UserError(f'--profile {args.profile} traces training steps, and an evaluation has none; leave it out')
+
+
+def settle_values(args: Args) -> None:
+    """Checks what an option's own type does not see: the order and the count of several numbers, and a sense together."""
+    for name in ('scale', 'ratio', 'cutmix_minmax', 'lr_noise'):
+        values = list(getattr(args, name) or ())
+        if values != sorted(values):
+            raise UserError(f'{spelled(name, values, True)}: give the smaller number first')
+    betas = 3 if re.search('adan|ademamix', args.opt) else 2
+    for name, counts in (('opt_betas', (betas,)), ('lr_noise', (1, 2))):
+        values = getattr(args, name)
+        if values and len(values) not in counts:
+            wanted = ' or '.join(map(str, counts))
+            raise UserError(f'{spelled(name, values, True)}: it takes {wanted} numbers, not {len(values)}')
+    if args.epochs > 10**6:
+        raise UserError(
+            f'--epochs {args.epochs} is more than a million; --max-steps shortens an epoch, where that is meant'
+        )
+    if args.given('epochs') and args.given('warmup_epochs') and args.warmup_epochs > args.epochs:
+        raise UserError(
+            f'--warmup-epochs {args.warmup_epochs} is longer than the training of {args.epochs} epochs; lower it'
+        )
+    if args.decay_rate > 1 and args.sched != 'poly':
+        raise UserError(
+            f'--decay-rate {args.decay_rate:g} would make the rate grow; give 0 to 1 (--sched poly takes more)'
+        )
 
 
 # ---- filling in the rest

@@ -11,14 +11,14 @@ import torch.distributed as dist
 from common import accelerator, data, options, run_folder, weights
 from common.compat import is_distributed
 from common.distributed import Ranks
-from common.errors import Interrupted, UserError, explain, report
+from common.errors import Interrupted, UserError, explain, report, unexpected
 from common.trainer import Trainer
 
 
 def run(args: options.Args, hooks: Any) -> int:
     """Does what the options ask for. -> exit status: 0, 1 (an error), 128 + signal
 
-    A user's mistake is a sentence; another error has a traceback.
+    A user's mistake is a sentence; another error has a traceback before it.
     """
     message, code = None, 0
     try:
@@ -30,6 +30,7 @@ def run(args: options.Args, hooks: Any) -> int:
         message, code = explain(e), 1
         if message is None:
             traceback.print_exc()
+            message = unexpected(e)
     leave(message, code)
     return code
 

@@ -243,6 +243,13 @@ class Cuda(Card):
     def pinning(self) -> Dict[str, Any]:
         return {'pin_memory': True}
 
+    def failure(self, error: BaseException) -> str:
+        text = str(error).strip().split('\n')[0][:300]
+        failed = re.search('CUDA error|cuDNN error|CUBLAS_STATUS|CUFFT|cusolver error', text)
+        if not failed or 'out of memory' in text or 'ALLOC_FAILED' in text:
+            return ''
+        return f'{text}; `nvidia-smi` shows the cards, --device-id chooses another one'
+
 
 class Npu(Card):
     kind, backend = 'npu', 'hccl'
@@ -457,17 +464,14 @@ KINDS = {cls.kind: cls for cls in (Npu, Cuda, Accelerator)}
 
 
 def find(wanted: str) -> Tuple[Type[Accelerator], Optional[int], List[str]]:
-    """-> (class, number of the card or None, why auto passed over an NPU) for --device. UserError: there is no such device."""
+    """-> (class, number of the card or None, why auto passed over an NPU) for --device, as options.py has let it
+    through. Raises UserError where there is no such device."""
     kind, _, card = wanted.partition(':')
     kind = {'gpu': 'cuda'}.get(kind, kind)
-    if card and not card.isdigit():
-        raise UserError(f'--device {wanted}: the card after the colon must be a number')
     if kind == 'auto':
         lacking = {cls: cls.missing() for cls in KINDS.values()}
         notes = [] if lacking[Npu] in ('', NO_TORCH_NPU) else [f'No NPU is used: {lacking[Npu]}.']
         return next(cls for cls, reason in lacking.items() if not reason), None, notes
-    if kind not in KINDS:
-        raise UserError(f'--device {wanted} is not known: choose auto, {", ".join(KINDS)}')
     reason = KINDS[kind].missing()
     if reason:
         raise UserError(f'--device {wanted}: {reason}; choose another --device (auto takes the best one there is)')

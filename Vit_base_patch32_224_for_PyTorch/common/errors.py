@@ -5,6 +5,7 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from typing import Optional
 
 from common.messages import ERROR_MARK
@@ -26,28 +27,67 @@ class Interrupted(Exception):
         self.code = 128 + signum
 
 
-KNOWN = (  # part of torch's message, what it means
+SHARED = 'a DataLoader worker died, often for want of memory or of shared memory (docker run --shm-size); use fewer --workers'
+LEFT = 'another rank ended before this one; its own message says why'
+KNOWN = (  # part of the message of torch or of the operating system, in lower case; what it means. The first that fits is told
     ('out of memory', 'the device has not enough memory; lower --batch-size or --img-size, or use --amp'),
+    ('_status_alloc_failed', 'the device has not enough memory; lower --batch-size or --img-size, or use --amp'),
+    ('dataloader worker (pid', SHARED),
+    ('shared memory', SHARED),
+    ('</torch_', SHARED),  # how torch calls its files there
+    ('too many open files', 'too many files are open; raise the limit by `ulimit -n 65535`, or use fewer --workers'),
+    ('of ancdata', 'too many files are open; raise the limit by `ulimit -n 65535`, or use fewer --workers'),
+    ("can't allocate memory", 'the machine has not enough memory; lower --batch-size, --img-size or --workers'),
+    ('cannot allocate memory', 'the machine has not enough memory; lower --batch-size, --img-size or --workers'),
+    ('unable to allocate', 'the machine has not enough memory; lower --batch-size, --img-size or --workers'),
+    ('no space left on device', 'the disk is full; free space, or choose another --output-dir'),
+    ('disk quota exceeded', 'the disk is full for this user; free space, or choose another --output-dir'),
+    ('read-only file system', 'nothing can be written there; choose another --output-dir'),
+    ('address already in use', 'the port is in use; set MASTER_PORT to another one, or end the run that has it'),
+    ('connection closed by peer', LEFT),
+    ('connection reset by peer', LEFT),
+    ('broken pipe', LEFT),
+    ('connection refused', 'another process of this run has ended, or is not reachable (MASTER_ADDR, MASTER_PORT)'),
+    ('timed out waiting', 'another rank did not answer in time: it hangs, or has ended; its own messages say why'),
     (
-        'DataLoader worker',
-        'a DataLoader worker died, often for want of memory or of shared memory (docker run --shm-size); '
-        'use fewer --workers',
+        'nccl error',
+        'the cards of the ranks cannot reach each other; NCCL_DEBUG=INFO shows why, --dist-backend gloo avoids it',
     ),
-    ('Connection closed by peer', 'another rank ended before this one; its own message says why'),
-    ('Connection reset by peer', 'another rank ended before this one; its own message says why'),
+    (
+        'hccl',
+        'the cards of the ranks cannot reach each other; `npu-smi info` shows the cards, the plog in ~/ascend/log why',
+    ),
 )
 
 
 def explain(error: BaseException) -> Optional[str]:
-    """-> the sentence to print for a UserError, or for an error of torch whose cause is known; else None."""
-    text = str(error).strip()
+    """-> the sentence to print for a UserError, or for an error whose cause is known; else None."""
     if isinstance(error, UserError):
-        return text
-    for part, meaning in KNOWN:
-        if part in text:
-            first_line = text.split('\n')[0][:160]
-            return f'{meaning} ({first_line})'
-    return None
+        return str(error).strip()
+    if isinstance(error, MemoryError):
+        return f'the machine has not enough memory; lower --batch-size, --img-size or --workers ({said(error)})'
+    if isinstance(error, BrokenPipeError):  # not a rank's, which torch tells as a RuntimeError
+        return (
+            f'what reads the output of this run has ended ({said(error)}); let it read to the end, or write to a file'
+        )
+    if not isinstance(error, (RuntimeError, OSError)):
+        return None
+    text = str(error).lower()
+    meaning = next((meaning for part, meaning in KNOWN if part in text), None)
+    if meaning is None and getattr(error, 'filename', None) is not None:
+        meaning = 'a file or a folder cannot be used; check the path and your rights there'
+    return meaning and f'{meaning} ({said(error)})'
+
+
+def unexpected(error: BaseException) -> str:
+    """-> the sentence after the traceback of an error that nobody foresaw."""
+    return f'{said(error)}: this was not foreseen, and is a fault of the program; please report it with the traceback above'
+
+
+def said(error: BaseException) -> str:
+    """-> the first line of an error as a traceback ends with it, such as KeyError: 'a'."""
+    lines = traceback.format_exception_only(type(error), error)[-1].strip().split('\n')
+    return lines[-1 if 'Original Traceback' in str(error) else 0][:160]  # a DataLoader worker's error ends with it
 
 
 def pasted(option: str, path: str) -> str:

@@ -99,11 +99,12 @@ def failure_reason(log_path: str) -> str:
             return line[len(ERROR_MARK) :].strip() + (words_of_cann(lines) if 'SIGABRT' in line else '')
     if any(line.startswith('terminate called') for line in lines):
         return f'the trainer was aborted{words_of_cann(lines)}'
+    ours = [line for line in lines if re.match(r'\[Error\](?!:)', line)]  # CANN's own lines hold '[Error]: '
     for line in lines:
-        if re.match(r'\[Error\](?!:)', line):  # ours: CANN's own lines hold '[Error]: '
+        if line in ours:
             return line[len(ERROR_MARK) :].strip()
         if re.match(r'(\[rank\d+\]: ?)?[\w.]*(Error|Exception|Interrupt)\b', line) and 'ChildFailedError' not in line:
-            return line
+            return next((told[len(ERROR_MARK) :].strip() for told in ours if line[:150] in told), line)
     return lines[-1] if lines else 'the run left an empty log'
 
 

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional
 
 import torch
 
-from common import build, data, legacy, messages, options, precision, profiling, throughput
+from common import build, data, effects, legacy, messages, options, precision, profiling, throughput
 from common.device_data import BadImages
 from common.distributed import Ranks
 from common.engine import evaluate, train_one_epoch
@@ -106,7 +106,7 @@ class Trainer:
         fields.update(parameters=parameters, classes=args.num_classes, img_size=args.img_size)
         self.log.say(messages.RUN_LINE.format(**fields))
         lacking = legacy.missing_features(self.model, device.kind, args.channels_last, self.precision.words)
-        for line in [*device.notes, *options.described(args), *args.notes, *lacking]:
+        for line in [*device.notes, *options.described(args), *args.notes, *effects.idle(self), *lacking]:
             self.log.say(line)
         if args.case == 'eval':
             return
@@ -138,7 +138,7 @@ class Trainer:
                 self.saver.save_epoch(best, end=state.epoch >= self.epochs)
         finally:
             self.profile.stop()
-        self.conclude(self.clock)
+        self.conclude(self.clock, self.ranks)
 
     def _train_epoch(self, epoch: int) -> None:
         """Trains from state.step to the end of the epoch. Raises Interrupted when all ranks stop for a signal."""
@@ -209,7 +209,7 @@ class Trainer:
     def evaluate_only(self) -> None:
         clock = self._clock(len(self.evaluator.loader))
         self.evaluate(None, clock)
-        self.conclude(clock)
+        self.conclude(clock, self.evaluator.ranks)  # where each rank evaluates all images, each counts once
 
     def evaluate(self, epoch: Optional[int], clock: Any = None) -> bool:
         """Evaluates the model, and the averaged weights. -> whether the model is the best one so far."""
@@ -253,9 +253,9 @@ class Trainer:
 
     # ---- the end
 
-    def conclude(self, clock: Any) -> None:
+    def conclude(self, clock: Any, ranks: Ranks) -> None:
         """The last lines of the log: throughput, checkpoint, end."""
-        measured = clock.result(self.ranks)
+        measured = clock.result(ranks)
         self.log.event('throughput', **measured)
         line = messages.NO_THROUGHPUT_LINE if measured['fps'] is None else messages.THROUGHPUT_LINE
         self.log.say(line.format(data_percent=100 * (measured['data_wait'] or 0), **measured))

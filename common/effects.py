@@ -190,7 +190,7 @@ NEEDS: Sequence[Need] = (
         '{model} has no batch norm',
     ),
     # model, data
-    ('model_ema_decay', lambda run: run.state.ema is not None, 'no average is kept (--model-ema)'),
+    ('model_ema_decay', lambda run: run.args.model_ema, 'no average is kept (--model-ema)'),
     (
         'batch_size',
         lambda run: run.args.case != 'eval' or 'validation_batch_size' not in run.args.asked,

@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import torch.distributed as dist
 
-from common import accelerator, agreement, data, options, run_folder, weights
+from common import accelerator, agreement, data, limits, options, run_folder, weights
 from common.compat import is_distributed
 from common.distributed import Ranks, end_with
 from common.errors import Interrupted, UserError, explain, report
@@ -44,6 +44,7 @@ def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
     splits = ('val',) if val_only else ('train', 'val')
     classes = data.check_root(args.data_path, splits, read=not args.skip_bad_images)
     options.resolve(args, loaded, classes, device, ranks)
+    limits.check(args, ranks)
     lock = take_folder(args, ranks)
     backend = args.dist_backend or device.backend
     ranks.meet(args.dist_url, args.timeout)

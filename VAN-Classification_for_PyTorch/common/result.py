@@ -41,6 +41,8 @@ DIGITS.update(last_acc1=3, best_acc1=3, ema_acc1=3, loss=4, min_loss=4, data_wai
 
 def read_events(path: str) -> List[Dict[str, Any]]:
     """The events of a metrics.jsonl. Lines that are cut or foreign are left out; a missing file has none."""
+    if not os.path.isfile(path):  # a device may have no end
+        return []
     try:
         with open(path, encoding='utf-8', errors='replace') as f:
             events = [event_of(line) for line in f]

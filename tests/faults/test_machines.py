@@ -123,11 +123,10 @@ def other_code(folder, data):
 
 
 @pytest.mark.parametrize('change, words, told', [
-    (nothing, ['--max-steps=3'], ['--max-steps 3', 'has 2']),
-    (nothing, ['--seed=7', '--dist-backend=mpi'], ['--seed 7', 'has 42', 'mpi']),
+    (nothing, ['--max-steps=3', '--seed=7', '--dist-backend=mpi'], ['--max-steps 3', 'has 2', '--seed 7', 'has 42', 'mpi']),
     (fewer_images, [], ['val/', '92 images', '93 images']),
     (other_code, [], ['npu_patch.py']),
-], ids=['steps', 'seed and backend', 'data', 'code'])  # fmt: skip
+], ids=['options', 'data', 'code'])  # fmt: skip
 def test_two_machines_that_would_not_train_the_same(folder, few_digits, data, machines, change, words, told):
     machines.start(change(folder, data), data, *words, rank=1)
     machines.start(folder, few_digits, rank=0)

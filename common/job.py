@@ -8,9 +8,9 @@ from typing import Any, Optional
 
 import torch.distributed as dist
 
-from common import accelerator, data, options, run_folder, weights
+from common import accelerator, agreement, data, limits, options, run_folder, weights
 from common.compat import is_distributed
-from common.distributed import Ranks
+from common.distributed import Ranks, end_with
 from common.errors import Interrupted, UserError, explain, report, unexpected
 from common.trainer import Trainer
 
@@ -21,6 +21,8 @@ def run(args: options.Args, hooks: Any) -> int:
     A user's mistake is a sentence; another error has a traceback before it.
     """
     message, code = None, 0
+    if 'TORCHELASTIC_RUN_ID' in os.environ:  # torchrun's rank; launcher.py sees to its own
+        end_with(os.getppid())
     try:
         ranks = Ranks(args.local_rank)
         train_or_evaluate(args, ranks, hooks)
@@ -43,16 +45,30 @@ def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
     splits = ('val',) if val_only else ('train', 'val')
     classes = data.check_root(args.data_path, splits, read=not args.skip_bad_images)
     options.resolve(args, loaded, classes, device, ranks)
-    os.makedirs(args.output_dir, exist_ok=True)
-    lock = None
-    if ranks.primary and 'RUN_ID' not in os.environ:  # a script has taken the folder already
-        lock = run_folder.claim(args.output_dir, args.case)
-    ranks.connect(args.dist_backend or device.backend, args.dist_url)
+    limits.check(args, ranks)
+    lock = take_folder(args, ranks)
+    backend = args.dist_backend or device.backend
+    ranks.meet(args.dist_url, args.timeout)
+    agreement.check(args, ranks, backend, loaded)
+    ranks.connect(backend, args.dist_url, args.timeout)
     device.seed(args.seed)
     device.short_float32(args.hf32)
     work(Trainer(args, ranks, device, classes, loaded, hooks))
     if lock is not None:
         lock.close()
+
+
+def take_folder(args: options.Args, ranks: Ranks) -> Any:
+    """Makes the output folder. -> its lock where this process has taken it, else None. Raises UserError."""
+    try:
+        os.makedirs(args.output_dir, exist_ok=True)
+        if ranks.primary and 'RUN_ID' not in os.environ:  # a script has taken the folder already
+            return run_folder.claim(args.output_dir, args.case)
+    except OSError as e:
+        raise UserError(
+            f'the output folder {args.output_dir} cannot be used ({e}); choose another by --output-dir'
+        ) from e
+    return None
 
 
 def work(trainer: Trainer) -> None:

@@ -10,6 +10,7 @@
 # PYTHON. The scripts in a folder's test/ call this; it runs the train.py of the folder that it lies in.
 set -Eeuo pipefail
 unset CDPATH PYTHONSAFEPATH     # `cd` would print, and `python -m` would not find the folder
+trap '' PIPE                    # where nobody reads the terminal any more (`... | head`), the run goes on
 
 folder=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 case_=$1 ranks=$2
@@ -18,12 +19,15 @@ started=$SECONDS
 
 begun=''
 fail() {     # once the output folder is known, a failure leaves its FAILED summary there
-    echo "[Error] $*" >&2
+    echo "[Error] $*" >&2 || true
     if [[ -n $begun ]]; then
-        echo "[Error] $*" >> "$output/$log_name"
+        echo "[Error] $*" >> "$output/$log_name" || true
         finish 1 > /dev/null || true
     fi
     exit 1
+}
+whole() {    # NAME VALUE LEAST MOST: before bash calculates with a value, which it would take for an expression
+    [[ $2 =~ ^(0|[1-9][0-9]{0,6})$ ]] && (($2 >= $3 && $2 <= $4)) || fail "$1 is '$2'; give a whole number from $3 to $4"
 }
 
 # ---- arguments: what the shell needs is noted, everything else goes to train.py as it came
@@ -63,19 +67,36 @@ if [[ -n $help ]]; then
     exec "$python" "$folder/train.py" --help
 fi
 [[ -n $data_path ]] || fail 'para "data_path" must be confing'
-if [[ $case_ == eval || $case_ == finetune ]] && [[ -n $checkpoint ]]; then pass=("--resume=$checkpoint" ${pass[@]+"${pass[@]}"}); fi
+if [[ -n $checkpoint ]]; then
+    case $case_ in
+        eval) pass=("--resume=$checkpoint" ${pass[@]+"${pass[@]}"}) ;;
+        finetune) pass=("--finetune=$checkpoint" ${pass[@]+"${pass[@]}"}) ;;
+    esac
+fi
 
 # ---- how many processes, on how many machines
 nnodes=${NNODES:-1} node_rank=${NODE_RANK:-0}
+whole NNODES "$nnodes" 1 100000
+((nnodes == 1)) || [[ -n ${MASTER_ADDR:-} ]] ||
+    fail "NNODES is $nnodes and MASTER_ADDR is not set; set it to the address of the machine with NODE_RANK=0"
+whole NODE_RANK "$node_rank" 0 "$((nnodes - 1))"
 if [[ -z $nproc ]]; then
     nproc=$ranks
-    if ((ranks > 1)); then
-        nproc=${NPROC_PER_NODE:-$((${RANK_SIZE:-$((ranks * nnodes))} / nnodes))}
+    if ((ranks > 1)) && [[ -n ${NPROC_PER_NODE:-} ]]; then
+        whole NPROC_PER_NODE "$NPROC_PER_NODE" 1 100000
+        nproc=$NPROC_PER_NODE
+    elif ((ranks > 1)) && [[ -n ${RANK_SIZE:-} ]]; then
+        whole RANK_SIZE "$RANK_SIZE" 1 1000000
+        ((RANK_SIZE % nnodes == 0)) || fail "RANK_SIZE is $RANK_SIZE and does not divide by NNODES, $nnodes; change one of them"
+        nproc=$((RANK_SIZE / nnodes))
     fi
 fi
-[[ $nproc =~ ^[1-9][0-9]*$ ]] || fail "the number of processes is '$nproc'; give --nproc_per_node=N with N of 1 or more"
-[[ -z $device_id || $device_id =~ ^[0-9]+$ ]] || fail "the device id is '$device_id'; give --device_id=N, a number"
+whole 'the number of processes (--nproc_per_node)' "$nproc" 1 100000
+[[ -z $device_id ]] || whole 'the device id (--device_id or ASCEND_DEVICE_ID)' "$device_id" 0 1000000
+((nproc == 1)) || [[ -z ${OMP_NUM_THREADS:-} ]] || whole OMP_NUM_THREADS "$OMP_NUM_THREADS" 1 100000
 world=$((nproc * nnodes))
+port=${MASTER_PORT:-$((nnodes > 1 ? 29500 : 0))}      # 0: any free one
+whole MASTER_PORT "$port" "$((nnodes > 1 ? 1 : 0))" 65535
 
 # ---- where it writes
 output=${output:-$folder/test/output/${device_id:-0}}
@@ -84,9 +105,13 @@ output=$(cd "$output" && pwd -P)
 prefix=train; if [[ $case_ == eval ]]; then prefix='eval'; fi
 node=''; if ((node_rank > 0)); then node=_node$node_rank; fi     # machines may share the folder
 log_name=${prefix}_${device_id:-0}$node.log
-log() { (cd "$folder" && "$python" -m common.result "$@" --folder "$output" --log-name "$log_name" --case "$case_"); }
+log() {      # a second Ctrl-C does not take its record from a run
+    (trap '' INT TERM HUP USR1
+     cd "$folder" && "$python" -m common.result "$@" --folder "$output" --log-name "$log_name" --case "$case_")
+}
 finish() {   # CODE: writes the summary and prints the last lines
-    log finish --network "$(basename "$folder")" --ranks "$world" --code "$1" --seconds "$((SECONDS - started))"
+    log finish --network "$(basename "$folder")" --ranks "$world" --node "$node_rank" --code "$1" \
+        --seconds "$((SECONDS - started))"
 }
 arguments=("--case=$case_" "--data-path=$data_path" "--output-dir=$output" ${pass[@]+"${pass[@]}"})
 if ((world == 1)) && [[ -n $device_id ]]; then arguments+=("--device-id=$device_id"); fi
@@ -98,6 +123,24 @@ RUN_ID=$(date +%Y%m%d-%H%M%S)-$$
 export RUN_ID
 log begin --lock 9 --pid $$ --node "$node_rank" || exit 1
 begun=1
+
+# ---- signals go to the trainer; before there is one, the run ends here. (Those that were ignored from the start, as HUP is under
+# nohup, bash does not trap.)
+signalled=0 trainer='' starting=''
+stop() {     # CODE SIGNAL
+    signalled=$1
+    if [[ -n $trainer ]]; then
+        kill -s "$2" "$trainer" 2>/dev/null || true
+    elif [[ -z $starting ]]; then
+        code=$1
+        finish "$1" || code=$?
+        exit "$code"
+    fi
+}
+trap 'stop 143 TERM' TERM
+trap 'stop 130 TERM' INT      # TERM too: bash starts what it puts in the background with INT ignored
+trap 'stop 129 HUP' HUP
+trap '[[ -z $trainer ]] || kill -s USR1 "$trainer" 2>/dev/null || true' USR1     # save, and go on
 
 # ---- environment
 export TORCH_DEVICE_BACKEND_AUTOLOAD=${TORCH_DEVICE_BACKEND_AUTOLOAD:-0}   # accelerator.py imports torch_npu itself
@@ -115,38 +158,28 @@ need_torch
 
 command=("$python" -u)
 if ((world > 1)); then
-    port=${MASTER_PORT:-$((nnodes > 1 ? 29500 : 0))}      # 0: any free one
-    [[ $port =~ ^[0-9]+$ && $port -lt 65536 ]] || fail "MASTER_PORT is '$port'; it must be a number below 65536"
     command+=("$folder/common/launcher.py" "--nproc_per_node=$nproc" "--nnodes=$nnodes" "--node_rank=$node_rank"
               "--master_addr=${MASTER_ADDR:-127.0.0.1}" "--master_port=$port")
     if [[ $bind == yes ]]; then command+=(--bind); fi
 fi
 command+=("$folder/train.py" "${arguments[@]}")
 
-# ---- run: everything that any rank says goes to the log and on to the terminal; signals go to the trainer
-pipe=$(mktemp -d)
-mkfifo "$pipe/fifo"
-(trap '' INT TERM HUP; exec tee -a "$output/$log_name" < "$pipe/fifo") &
+# ---- run: everything that any rank says goes to the log and on to the terminal
+pipe=$(mktemp -d 2>/dev/null || mktemp -d "$output/.pipe.XXXXXX") && mkfifo "$pipe/fifo" ||
+    fail "no pipe can be made in TMPDIR (${TMPDIR:-/tmp}) nor in $output; set TMPDIR to a folder that can be written to"
+# tee goes on with the log where the terminal is gone, and the other way round. Should it end before the trainer does, somebody
+# must go on reading, or the trainer could not write.
+(trap '' INT TERM HUP USR1; tee -a "$output/$log_name" || cat >> "$output/$log_name" || cat > /dev/null) < "$pipe/fifo" &
 tee=$!
-signalled=0 trainer=''
-# TERM for both: bash starts what it puts in the background with INT ignored
-stop() { signalled=$1; [[ -z $trainer ]] || kill -s TERM "$trainer" 2>/dev/null || true; }
-trap 'stop 143' TERM
-trap 'stop 130' INT
-"${command[@]}" > "$pipe/fifo" 2>&1 &
+starting=1
+(trap '' USR1; exec "${command[@]}") > "$pipe/fifo" 2>&1 &     # until the trainer knows what to do with it
 trainer=$!
+((signalled == 0)) || kill -s TERM "$trainer" 2>/dev/null || true
+while kill -0 "$trainer" 2>/dev/null; do wait "$trainer" || true; done     # a signal cuts a wait short
 code=0
-while :; do
-    code=0
-    wait "$trainer" || code=$?
-    kill -0 "$trainer" 2>/dev/null || break     # a wait that a signal cut short is waited again
-done
+wait "$trainer" || code=$?
 wait "$tee" || true
 rm -rf "$pipe"
 ((code == 0 || signalled == 0)) || code=$signalled
-if ((node_rank > 0)); then
-    echo "The results of the run are on the machine with NODE_RANK=0."
-    exit "$code"
-fi
 finish "$code" || code=$?
 exit "$code"

@@ -259,11 +259,11 @@ def add_device(option, switch):
     option('--local-rank', 'set by torch.distributed.launch; the scripts and torchrun do not need it', None, COUNT)
     option('--dist-backend', 'of the process group: hccl, nccl or gloo (default: by device)', metavar='NAME')
     option('--dist-url', 'where the ranks meet, such as tcp://10.1.1.20:23456', 'env://', metavar='URL')
+    help = 'seconds that a run may wait for another rank, or for images, before it ends; 0: for ever'
+    option('--timeout', help, 600, COUNT)
     help = 'each rank evaluates its share of the images (the default)'
     switch('--dist-eval', help, 'each rank evaluates the whole validation set', True)
     switch('--sync-bn', 'batch norm over the images of all ranks', "batch norm over a rank's images")
-    help = 'seconds that a run waits for images, or for another rank, before it ends; 0: for good'
-    option('--timeout', help, 600, COUNT)
     option('--dist-bn', 'batch norm statistics of the ranks before an evaluation', 'reduce', 'reduce broadcast none')
 
 

@@ -31,6 +31,7 @@ FINAL_LINES = (  # label, key of the summary
     ('Final Train Accuracy', 'TrainAccuracy'),
     ('E2E Training Duration sec', 'E2ETrainingTime'),
 )
+RECORD_LOST = 'The run is complete, and its record is not: {path} lacks {events:d} events ({problem}).'
 MISSING = 'N/A'
 ERROR_MARK = '[Error]'
 

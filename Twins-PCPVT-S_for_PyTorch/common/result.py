@@ -10,14 +10,17 @@ import os
 import platform
 import re
 import shutil
+import signal
 import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 from common import run_folder
-from common.errors import UserError, shown
-from common.messages import ERROR_MARK, FINAL_LINES, FINAL_RULE, MISSING, show
+from common.errors import KNOWN, RANK_ENDED, UserError, killed_by, say
+from common.messages import ERROR_MARK, FINAL_LINES, FINAL_RULE, MISSING, RECORD_LOST, show
 
+EXCEPTION = re.compile(r'(\[rank\d+\]: ?)?[\w.]*(Error|Exception|Interrupt)(:|$)')  # the last line of a traceback
 CASE_SUFFIX = {'full': 'acc', 'performance': 'perf', 'eval': 'eval', 'finetune': 'finetune'}
+STOPPED = (129, 130, 143)  # by a signal that asks for an end
 EVENT_FIELDS = (
     'network case model ranks batch_size device fps fps_reason fps_run step_ms step_ms_p50 step_ms_p95 data_wait '
     'peak_memory_mb last_acc1 last_acc5 last_epoch eval_images eval_seconds eval_loss best_acc1 best_epoch ema_acc1 '
@@ -39,6 +42,8 @@ DIGITS.update(last_acc1=3, best_acc1=3, ema_acc1=3, loss=4, min_loss=4, data_wai
 
 def read_events(path: str) -> List[Dict[str, Any]]:
     """The events of a metrics.jsonl. Lines that are cut or foreign are left out; a missing file has none."""
+    if not os.path.isfile(path):  # a device may have no end
+        return []
     try:
         with open(path, encoding='utf-8', errors='replace') as f:
             events = [event_of(line) for line in f]
@@ -82,30 +87,41 @@ def summarize(events: List[Dict[str, Any]]) -> Dict[str, Any]:
     return result
 
 
-def failure_reason(log_path: str) -> str:
-    """The sentence in a failed training's log that says why: our own error line or the exception, else the last line.
-
-    The first of several counts: when a rank dies, the other ranks fail after it, and print errors of their own.
-    """
+def log_lines(log_path: str) -> Optional[List[str]]:
+    """The last lines of a training's log, without the empty ones; None where there is no log."""
     try:
         with open(log_path, 'rb') as f:
             f.seek(max(0, os.path.getsize(log_path) - 200000))
             text = f.read().decode('utf-8', 'replace')
     except OSError:
-        return 'the run left no log'
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def stated_reason(lines: List[str]) -> Optional[str]:
+    """The sentence in a failed training's log that says why: our own error line or the exception; None where nothing does.
+
+    The first of several counts: when a rank dies, the other ranks fail after it, and print errors of their own.
+    """
     for line in lines:
         if re.match(r'\[Error\] rank \d+ was killed by', line):  # the launcher's: it knows which rank was the first
             return line[len(ERROR_MARK) :].strip() + (words_of_cann(lines) if 'SIGABRT' in line else '')
     if any(line.startswith('terminate called') for line in lines):
         return f'the trainer was aborted{words_of_cann(lines)}'
     ours = [line for line in lines if re.match(r'\[Error\](?!:)', line)]  # CANN's own lines hold '[Error]: '
+    reasons = []
     for line in lines:
         if line in ours:
-            return line[len(ERROR_MARK) :].strip()
-        if re.match(r'(\[rank\d+\]: ?)?[\w.]*(Error|Exception|Interrupt)\b', line) and 'ChildFailedError' not in line:
-            return next((told[len(ERROR_MARK) :].strip() for told in ours if line[:150] in told), line)
-    return lines[-1] if lines else 'the run left an empty log'
+            reasons.append(line[len(ERROR_MARK) :].strip())
+        elif EXCEPTION.match(line) and 'ChildFailedError' not in line:
+            reasons.append(next((told[len(ERROR_MARK) :].strip() for told in ours if line[:150] in told), line))
+    return next((reason for reason in reasons if not follows(reason)), reasons[0] if reasons else None)
+
+
+def follows(reason: str) -> bool:
+    """Whether it is what a rank says that fails because another one has ended."""
+    known = [part for part, meaning in KNOWN if meaning == RANK_ENDED]
+    return any(part in reason.lower() for part in [RANK_ENDED, 'rank was stopped', *known])
 
 
 def words_of_cann(lines: List[str]) -> str:
@@ -148,7 +164,7 @@ def begin(folder: str, log_name: str, case: str, lock: Optional[int], pid: Optio
     if os.path.exists(log):
         raise UserError(f'{log} is no log of a training here and is left alone; choose another folder by --output_dir')
     if aside is not None:
-        print(shown(f'The files of an earlier run were moved to {aside}'), flush=True)
+        say(f'The files of an earlier run were moved to {aside}')
         run_folder.note(claimed, str(pid or os.getpid()), aside)  # for finish
     with open(log, 'w', encoding='utf-8') as f:
         f.write(f'{run_folder.RUN_MARK}{os.environ.get("RUN_ID", "")}\n')
@@ -156,18 +172,45 @@ def begin(folder: str, log_name: str, case: str, lock: Optional[int], pid: Optio
 
 def finish(folder: str, log_name: str, network: str, case: str, ranks: int, code: int, seconds: int) -> int:
     """Writes result.json, <CaseName>.log and the loss history, and prints the last lines. -> the exit status."""
-    metrics, result_path = (
-        os.path.join(folder, name(case)) for name in (run_folder.metrics_name, run_folder.result_name)
-    )
     run = os.environ.get('RUN_ID')
-    events = [event for event in read_events(metrics) if run is None or event.get('run_id') == run]
+    recorded = read_events(os.path.join(folder, run_folder.metrics_name(case)))
+    events = [event for event in recorded if run is None or event.get('run_id') == run]
     result = summarize(events)
     for key, known in (('network', network), ('case', case), ('ranks', ranks)):
         result[key] = known if result[key] is None else result[key]
-    code, reason = verdict(code, result['complete'], os.path.join(folder, log_name))
+    code, reason = verdict(code, events, os.path.join(folder, log_name))
     result.update(device_type=platform.machine(), e2e_seconds=seconds, exit_code=code, reason=reason)
     result['status'] = 'OK' if reason is None else 'FAILED'
-    name, losses, items = case_name(result), result.pop('losses'), summary_items(result)
+    items = summary_items(result)
+    try:
+        write_results(folder, case, result, items)
+        if reason is not None and not any(event['event'] in ('train', 'eval') for event in events):
+            put_back(folder, case)
+    except OSError as e:
+        code, unwritten = code or 1, f'the results cannot be written to {folder} ({e})'
+        reason = unwritten if reason is None else f'{reason}; {unwritten}'
+    if reason is None:
+        say('\n'.join([FINAL_RULE] + [f'{label} : {items[key]}' for label, key in FINAL_LINES]))
+    else:
+        say(f'{ERROR_MARK} {reason} (exit {code})')
+    return code
+
+
+def finish_on_another_machine(log: str, code: int) -> int:
+    """The last line where NODE_RANK is not 0: the results are the first machine's to write. -> the exit status."""
+    if code == 0:
+        say('The results of the run are on the machine with NODE_RANK=0.')
+    else:
+        say(f'{ERROR_MARK} {verdict(code, [], log)[1]} (exit {code})')
+    return code
+
+
+def write_results(folder: str, case: str, result: Dict[str, Any], items: Dict[str, str]) -> None:
+    """Writes the files of a run that has ended. items: of the summary. Raises OSError."""
+    metrics, result_path = (
+        os.path.join(folder, name(case)) for name in (run_folder.metrics_name, run_folder.result_name)
+    )
+    name, losses = case_name(result), result.pop('losses')
     if result['status'] == 'OK' and case != 'eval':
         run_folder.write(os.path.join(folder, f'train_{name}_loss.txt'), ''.join(f'{loss}\n' for loss in losses))
     run_folder.write(os.path.join(folder, f'{name}.log'), ''.join(f'{key} = {text}\n' for key, text in items.items()))
@@ -177,13 +220,6 @@ def finish(folder: str, log_name: str, network: str, case: str, ranks: int, code
             other = os.path.join(folder, other)
             if os.path.exists(path) and not run_folder.belongs_to_a_training(other):
                 shutil.copyfile(path, other)
-    if reason is not None and not any(event['event'] in ('train', 'eval') for event in events):
-        put_back(folder, case)
-    if reason is None:
-        print('\n'.join([FINAL_RULE] + [f'{label} : {items[key]}' for label, key in FINAL_LINES]), flush=True)
-    else:
-        print(f'{ERROR_MARK} {reason} (exit {code})', flush=True)
-    return code
 
 
 def put_back(folder: str, case: str) -> None:
@@ -195,17 +231,40 @@ def put_back(folder: str, case: str) -> None:
         return
     if aside and os.path.exists(os.path.join(aside, run_folder.metrics_name(case))):
         failed = run_folder.move_back(folder, case, aside)
-        print(f"The files of the earlier run are back in their place; this run's are in {failed}", flush=True)
+        say(f"The files of the earlier run are back in their place; this run's are in {failed}")
 
 
-def verdict(code: int, complete: bool, log_path: str) -> Tuple[int, Optional[str]]:
+def verdict(code: int, events: List[Dict[str, Any]], log_path: str) -> Tuple[int, Optional[str]]:
     """-> (exit status, why it failed or None). Exit status 0 without the event of a complete end is a failure too."""
+    lines = log_lines(log_path)
     if code == 0:
-        return (0, None) if complete else (1, 'the trainer ended without an error but before the end of the run')
-    reason = failure_reason(log_path)
-    if code in (130, 143) and not reason.startswith('stopped by'):
-        reason = 'stopped by a signal before there was anything to save'
-    return code, reason
+        if any(event.get('complete') for event in events):
+            return 0, None
+        lost = [line for line in lines or [] if line.startswith(RECORD_LOST.partition('{')[0])]
+        return 1, lost[-1] if lost else 'the trainer ended without an error but before the end of the run'
+    stated = stated_reason(lines or [])
+    name = signal_name(code)
+    if code in STOPPED:
+        if stated is not None and not follows(stated) and not stated.endswith('Interrupt'):
+            return code, stated
+        begun = any(event['event'] in ('train', 'eval') for event in events)
+        return code, 'stopped by a signal before ' + (
+            'it could save; the last checkpoint is as it was' if begun else 'there was anything to save'
+        )
+    if name is not None and (stated is None or stated.startswith('stopped by')):
+        return code, f'the trainer {killed_by(name)}' + (f'; its ranks were {stated}' if stated else '')
+    if stated is not None:
+        return code, stated
+    last = f'its last line: {lines[-1]}' if lines else 'its log is empty' if lines is not None else 'it left no log'
+    return code, f'the trainer ended with exit {code} and gave no reason; {last}'
+
+
+def signal_name(code: int) -> Optional[str]:
+    """The exit status as a shell has it -> the name of the signal that ended the process, or None."""
+    try:
+        return signal.Signals(code - 128).name
+    except ValueError:
+        return None
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -225,13 +284,15 @@ def main(argv: Optional[List[str]] = None) -> int:
         if args.command == 'begin':
             begin(args.folder, args.log_name, args.case, args.lock, args.pid, args.node)
             return 0
+        if args.node:
+            return finish_on_another_machine(os.path.join(args.folder, args.log_name), args.code)
         return finish(args.folder, args.log_name, args.network, args.case, args.ranks, args.code, args.seconds)
     except UserError as e:
-        print(f'{ERROR_MARK} {e}', file=sys.stderr)
+        say(f'{ERROR_MARK} {e}', sys.stderr)
         return 1
     except OSError as e:
         choose = f'the output folder {args.folder} cannot be used ({e}); choose another with --output_dir'
-        print(f'{ERROR_MARK} {choose}', file=sys.stderr)
+        say(f'{ERROR_MARK} {choose}', sys.stderr)
         return args.code or 1
 
 

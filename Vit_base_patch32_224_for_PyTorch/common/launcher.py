@@ -20,17 +20,19 @@ from typing import Any, List, Optional, Sequence
 
 sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the folder: this file is run by its path
 
-from common.errors import report  # noqa: E402
+from common.errors import killed_by, report  # noqa: E402
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-PATIENCE = 30  # seconds that the other ranks have to end after one has failed
+# for the ranks; SIGUSR1 asks them to save and to go on
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+PATIENCE = 60  # seconds that the other ranks have to save and end after one has failed
 
 
 def main(argv: Sequence[str]) -> int:
     """-> exit status: of the rank that failed first, or 0"""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # there is nothing to save yet
     from common import accelerator, job  # noqa: F401  (loads what every rank needs)
 
-    args = parse(argv)
+    args, parent, forwarded = parse(argv), os.getpid(), signals()
     if args.nnodes == 1:  # several machines must agree on the port, one machine may take any
         args.master_port = free_port(args.master_port)
     method = 'fork' if accelerator.can_fork() else 'spawn'
@@ -38,21 +40,23 @@ def main(argv: Sequence[str]) -> int:
     told: List[int] = []
 
     def tell(signum: int, frame: Any = None) -> None:
-        told.append(signum)
+        if signum != signal.SIGUSR1:
+            told.append(signum)
         for process in ranks:
             if process.is_alive():
                 os.kill(process.pid, signum)
 
-    for number in STOP_SIGNALS:
+    for number in forwarded:
         signal.signal(number, tell)
     sys.stdout.flush()
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until all ranks are there to be told
+    signal.pthread_sigmask(signal.SIG_BLOCK, forwarded)  # until all ranks are there to be told
     for local in range(args.nproc_per_node):
-        ranks.append(multiprocessing.get_context(method).Process(target=train, args=(args, local)))
+        ranks.append(multiprocessing.get_context(method).Process(target=train, args=(args, local, parent)))
         ranks[-1].start()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, forwarded)
     first = first_failure(ranks)
-    if first is not None and not told:  # ranks that were told to stop are saving
+    asked = told[:1]
+    if first is not None and not asked:  # ranks that were told to stop are saving
         tell(signal.SIGTERM)
         end = time.monotonic() + PATIENCE
         for process in ranks:
@@ -60,7 +64,15 @@ def main(argv: Sequence[str]) -> int:
         tell(signal.SIGKILL)
     for process in ranks:
         process.join()
-    return 0 if first is None else status_of(args.node_rank * args.nproc_per_node + first, ranks[first].exitcode)
+    if first is None:
+        return 0
+    code, rank = ranks[first].exitcode, args.node_rank * args.nproc_per_node + first
+    return 128 - code if -code in asked else status_of(rank, code)  # it ended by what it was asked to end by
+
+
+def signals() -> List[int]:
+    """-> those that are passed on to the ranks: not SIGHUP where it is ignored, as under nohup"""
+    return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -86,13 +98,19 @@ def free_port(wanted: int) -> int:
         return s.getsockname()[1]
 
 
-def train(args: argparse.Namespace, local: int) -> None:
-    """One rank: runs the script as `python script arguments...` would. Raises SystemExit with its status."""
+def train(args: argparse.Namespace, local: int, launcher: int) -> None:
+    """One rank: runs the script as `python script arguments...` would. Raises SystemExit with its status.
+
+    launcher: id of the process that has started it.
+    """
     import torch
 
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    from common.distributed import end_with
+
+    end_with(launcher)
+    for number in signals():
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGUSR1 else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     rank, world = args.node_rank * args.nproc_per_node + local, args.nnodes * args.nproc_per_node
     place = {'RANK': rank, 'LOCAL_RANK': local, 'WORLD_SIZE': world, 'LOCAL_WORLD_SIZE': args.nproc_per_node}
     place.update(MASTER_ADDR=args.master_addr, MASTER_PORT=args.master_port)
@@ -132,22 +150,25 @@ def bind(args: argparse.Namespace, local: int) -> None:
 
 
 def first_failure(processes: Sequence[Any]) -> Optional[int]:
-    """Waits until a process fails, or all have ended. -> the index of the one that failed, or None"""
-    while True:
-        codes = [process.exitcode for process in processes]
-        failed = [i for i, code in enumerate(codes) if code]
-        if failed or None not in codes:
-            return failed[0] if failed else None
+    """Waits until a process fails, or all have ended. -> the index of the one that failed, or None
+
+    Where one is killed, others may fail within the same moment because of it: of several, it is the one that was killed from
+    outside, else one that aborted, else the first.
+    """
+    while all(not process.exitcode for process in processes):
+        if all(process.exitcode == 0 for process in processes):
+            return None
         time.sleep(0.1)
+    time.sleep(0.3)  # the one that was killed may take longer to end
+    failed = [(i, process.exitcode) for i, process in enumerate(processes) if process.exitcode]
+    return min(failed, key=lambda one: (one[1] > 0, one[1] == -signal.SIGABRT, one[0]))[0]
 
 
 def status_of(rank: int, code: int) -> int:
     """The exit status of a rank as Python has it -> as a shell has it. Reports the signal that ended the rank."""
     if code >= 0:
         return code
-    name = signal.Signals(-code).name
-    hint = ' (often: the memory ran out; fewer --workers or a smaller --batch-size)' if name == 'SIGKILL' else ''
-    report(f'rank {rank} was killed by {name}{hint}; the other ranks were stopped')
+    report(f'rank {rank} {killed_by(signal.Signals(-code).name)}; the other ranks were stopped')
     return 128 - code
 
 

@@ -1,5 +1,6 @@
 """Writes the record of a training while it goes on: lines on stdout, events in metrics.jsonl, TensorBoard."""
 
+import collections
 import datetime
 import json
 import math
@@ -7,14 +8,50 @@ import os
 import platform
 import sys
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Deque, Dict, Optional
 
 from common import messages
-from common.errors import UserError, shown
+from common.errors import UserError, say
 from common.progress import Progress
 from common.run_folder import metrics_name
 
 DRAWN = ('loss', 'fps', 'step_ms', 'data_wait', 'lr', 'acc1', 'acc5')  # the fields of events that TensorBoard shows
+
+
+MOST_WAITING = 10000  # events that wait in memory, at most; a training of 300 epochs has fewer
+
+
+class EventFile:
+    """A file of lines, each of which is handed to the system at once, so that a killed process leaves whole lines.
+
+    What cannot be written now, as on a full disk, waits in memory for the next time; of too many the oldest are lost.
+
+    problem: why the last try failed, or None. lost: how many lines are.
+    """
+
+    def __init__(self, path: str):
+        self.path, self.file, self.problem, self.lost = path, None, None, 0
+        self.waiting: Deque[bytes] = collections.deque()
+
+    def write(self, line: str) -> None:
+        self.waiting.append(line.encode('utf-8'))
+        if len(self.waiting) > MOST_WAITING:
+            del self.waiting[1]  # the first may be written in part
+            self.lost += 1
+        try:
+            if self.file is None:
+                self.file = open(self.path, 'ab', buffering=0)  # noqa: SIM115 open to the end
+            while self.waiting:
+                self.waiting[0] = self.waiting[0][self.file.write(self.waiting[0]) :]
+                if not self.waiting[0]:
+                    self.waiting.popleft()
+            self.problem = None
+        except OSError as e:
+            self.problem = e.strerror or str(e)
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
 
 
 class RunLogger:
@@ -32,7 +69,7 @@ class RunLogger:
         self.progress = progress
         self.file = self.writer = None
         if primary:
-            self.file = open(os.path.join(folder, metrics_name(case)), 'a', encoding='utf-8')  # noqa: SIM115 open to the end
+            self.file = EventFile(os.path.join(folder, metrics_name(case)))
             self.writer = summary_writer(os.path.join(folder, 'tensorboard')) if tensorboard else None
 
     def say(self, text: str, any_rank: bool = False) -> None:
@@ -40,14 +77,30 @@ class RunLogger:
         if self.primary or any_rank:
             if self.progress is not None:
                 self.progress.clear()
-            print(shown(text), flush=True)
+            say(text)
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Appends one JSON object as one line, and flushes it, so that a killed process leaves whole events."""
+        """Appends one JSON object as one line. Where that fails, the training goes on and says so."""
         if self.primary:
             record = {'event': kind, 'time': round(time.time(), 3), **fields, 'run_id': self.run_id}
+            before = self.file.problem
             self.file.write(json.dumps(plain(record)) + '\n')
-            self.file.flush()
+            self._tell_of_problem(before, last=kind == 'end')
+
+    def _tell_of_problem(self, before: Optional[str], last: bool) -> None:
+        """A line where the record could be written `before` and cannot now, or the other way round; and at the end, if it cannot."""
+        file = self.file
+        if file.problem and last:
+            self.say(
+                messages.RECORD_LOST.format(path=file.path, events=len(file.waiting) + file.lost, problem=file.problem)
+            )
+        elif file.problem and not before:
+            self.say(
+                f'{file.path} cannot be written ({file.problem}): the training goes on, and its events wait in memory.'
+            )
+        elif before and not file.problem:
+            lost = f', but for {file.lost}' if file.lost else ''
+            self.say(f'{file.path} can be written again: the events that waited are in it{lost}.')
 
     def train(self, **fields: Any) -> None:
         """Fields: epoch, step, steps, loss, fps, step_ms, data_wait (0..1), lr, eta (seconds)."""

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from common import log_parser, result, run_folder
-from common.errors import UserError
+from common import log_parser, result, run_folder, run_logger
+from common.errors import RANK_ENDED, UserError, killed_by
 from common.run_logger import RunLogger
 from helpers import TOP
 
@@ -90,11 +90,22 @@ def test_an_evaluation(tmp_path, beside_a_training):
         (b'Traceback:\n  File "x"\nmy.OddError: broken \xff\nbye', 1, 'my.OddError: broken \ufffd'),
         (b'[Error] no room (x)\n[Error] another rank ended\n', 1, 'no room (x)'),
         (b'  File "a.py"\nKeyError: \'a\'\n[Error] another rank ended\n', 1, "KeyError: 'a'"),
-        (b'Segmentation fault\n\n', 139, 'Segmentation fault'),
-        (b'\n', 1, 'the run left an empty log'),
-        (None, 1, 'the run left no log'),
+        (b'\n', 139, 'the trainer was killed by SIGSEGV'),
+        (b'\n', 1, 'the trainer ended with exit 1 and gave no reason; its log is empty'),
+        (None, 1, 'the trainer ended with exit 1 and gave no reason; it left no log'),
+        (b'Train: 0\n', 3, 'the trainer ended with exit 3 and gave no reason; its last line: Train: 0'),
+        (b'Exception ignored in: f\nok\n', 1, 'the trainer ended with exit 1 and gave no reason; its last line: ok'),
+        (f'[Error] {RANK_ENDED} (x)\nOSError: y\n'.encode(), 1, 'OSError: y'),
+        (f'RuntimeError: Connection closed by peer\n[Error] {RANK_ENDED}\n[Error] no room\n'.encode(), 1, 'no room'),
+        (f'[Error] {RANK_ENDED} (x)\n'.encode(), 1, f'{RANK_ENDED} (x)'),
         (b'[Error] stopped by SIGTERM at step 3\n', 143, 'stopped by SIGTERM at step 3'),
-        (b'Train: 0\n', 143, 'stopped by a signal before there was anything to save'),
+        (b'Train: 0\n', 143, 'stopped by a signal before it could save; the last checkpoint is as it was'),
+        (b'[Error] c.pth cannot be written\n', 143, 'c.pth cannot be written'),
+        (
+            b'[Error] stopped by SIGTERM at step 3\n',
+            137,
+            f'the trainer {killed_by("SIGKILL")}; its ranks were stopped by SIGTERM at step 3',
+        ),
         (b'all fine\n', 0, 'the trainer ended without an error but before the end of the run'),
         (b'[Error]\n', 1, ''),
         (b'[Error] a\n[Error] rank 1 was killed by SIGKILL; x\n', 137, 'rank 1 was killed by SIGKILL; x'),
@@ -117,9 +128,37 @@ def test_a_failed_training(tmp_path, capsys, log, code, reason):
     assert capsys.readouterr().out.splitlines() == [f'[Error] {reason} (exit {code or 1})']
 
 
-def test_a_training_that_died_before_its_first_event(tmp_path):
-    assert finish(tmp_path, 1, 'performance') == 1
-    assert 'Status = FAILED' in (tmp_path / 'Folder_bsNA_8p_perf.log').read_text()
+@pytest.mark.parametrize('code, reason', [(1, 'its log is empty'), (130, 'before there was anything to save')])
+def test_a_training_that_died_before_its_first_event(tmp_path, code, reason):
+    (tmp_path / 'train_0.log').write_text('KeyboardInterrupt\n' if code == 130 else '')
+    assert finish(tmp_path, code, 'performance') == code
+    said = (tmp_path / 'Folder_bsNA_8p_perf.log').read_text()
+    assert 'Status = FAILED' in said and reason in said
+
+
+def test_another_machine_leaves_the_results_to_the_first(tmp_path, capsys):
+    (tmp_path / 'train_0_node1.log').write_text('[Error] no room\n')
+    words = ['--folder', str(tmp_path), '--log-name', 'train_0_node1.log', '--case', 'full', '--node', '1']
+    assert result.main(['finish', *words, '--code', '1']) == 1 and result.main(['finish', *words]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == '[Error] no room (exit 1)'
+    assert [path.name for path in tmp_path.iterdir()] == ['train_0_node1.log']
+
+
+def test_a_record_that_cannot_be_written_waits(tmp_path, monkeypatch, capsys):
+    """A directory stands in its place for a while. Of too many events the oldest are lost, and that is said."""
+    monkeypatch.setattr(run_logger, 'MOST_WAITING', 3)
+    (tmp_path / METRICS).mkdir()
+    logger = RunLogger(str(tmp_path), primary=True)
+    for step in range(5):
+        logger.event('train', step=step)
+    (tmp_path / METRICS).rmdir()
+    logger.event('train', step=5)
+    logger.event('end', complete=True)
+    logger.file.close()
+    kept = [event.get('step') for event in result.read_events(str(tmp_path / METRICS))]
+    assert kept == [0, 4, 5, None]
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and METRICS in said[0] and 'again' in said[1] and '3' in said[1]
 
 
 def test_cut_and_foreign_lines_are_left_out(tmp_path):

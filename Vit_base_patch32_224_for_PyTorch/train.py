@@ -11,7 +11,7 @@ import re
 import sys
 
 import imagenet_cli
-from common import cli
+from common import cli, run_folder
 from common.errors import UserError
 from common.hooks import Hooks
 
@@ -78,7 +78,8 @@ class ViTHooks(Hooks):
                 '--pretrained: no weights come with the code and none are downloaded; give a file by '
                 '--pretrained-path (.npz of the JAX release, .pth or .safetensors)'
             )
-        if args.case == 'full' and not args.finetune and not args.resume:
+        goes_on = args.resume or (args.auto_resume and run_folder.checkpoints(args.output_dir))
+        if args.case == 'full' and not args.finetune and not goes_on:
             changed['notes'] = ['No --pretrained-path: the weights are random, and the recipe is one for fine-tuning.']
         if not args.given('img_size'):
             side = re.search(r'_(\d{3})(_|$)', args.model)

@@ -233,8 +233,8 @@ def add_run(option, switch):
     option('--save-freq', 'epochs between checkpoints', 1, POSITIVE)
     option('--save-steps', 'steps of an epoch between checkpoints; 0: none by steps', 0, COUNT)
     help = 'minutes between checkpoints, more by default where that takes over 1%% of the time; 0: none by the clock'
-    option('--save-minutes', help, 15.0, AMOUNT)
-    option('--keep', 'checkpoints that are kept, beside the best', 2, POSITIVE)
+    option('--save-minutes', help, 15.0, number(0.0, 1e6))
+    option('--keep', 'checkpoints that are kept, beside the best', 2, number(1, 1000, int))
     help = 'write checkpoints (the default, but in a performance run)'
     switch('--save-checkpoint', help, 'write none', True, '--no-checkpoint --no-save-checkpoint')
 
@@ -444,7 +444,7 @@ def settle_checkpoint(args: Args) -> None:
         raise UserError(f'--case {args.case} needs a checkpoint: add --{only}=FILE')
     if args.resume and args.finetune and args.case != 'finetune':
         raise UserError('--resume continues a training and --finetune begins one; give one of them')
-    if args.use_ema and args.case != 'eval' and not args.finetune:  # the ModelZoo's name for --model-ema
+    if args.use_ema and args.case not in ('eval', 'finetune') and not args.finetune:  # the ModelZoo's name for --model-ema
         args.take({'use_ema': False, 'model_ema': True}, 'command line')
 
 

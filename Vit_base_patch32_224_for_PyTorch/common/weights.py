@@ -44,7 +44,7 @@ def asked_for(args: Any, hooks: Any) -> Optional[Dict[str, Any]]:
         args.case == 'finetune' and option == 'resume'
     ):  # the scripts' name for either, and what a stopped fine-tuning proposes
         if goes_on(loaded, args):
-            args.take({'finetune': None}, 'command line')
+            args.take({'finetune': None, 'use_ema': False}, 'command line')
         elif args.finetune and args.finetune != given:
             raise UserError(
                 f'checkpoint {path} is of no fine-tuning that could go on; give it, or --finetune {args.finetune}, alone'

@@ -245,7 +245,7 @@ def test_an_unforeseen_error_ends_with_a_sentence(tmp_path, few_digits):
     assert 'Traceback (most recent call last):' in lines and 'KeyError: ' in lines[-2]
     assert lines[-1].startswith('[Error] KeyError: ') and 'fault of the program' in lines[-1]
     (tmp_path / 'log').write_text(said)
-    assert result.failure_reason(str(tmp_path / 'log')) == lines[-1][8:]
+    assert result.stated_reason(result.log_lines(str(tmp_path / 'log'))) == lines[-1][8:]
 
 
 def break_down(data, out):

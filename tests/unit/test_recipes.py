@@ -51,7 +51,7 @@ def one_step(root, case):
     reference, loss, begun = step_of_timm(root, trainer, *case)
     gap = max((p - q).abs().max().item() for p, q in zip(reference.parameters(), trainer.model.parameters()))
     moved = max((p - begun[n]).abs().max().item() for n, p in reference.named_parameters())
-    return trainer.losses[0], loss, gap, moved
+    return trainer.logged[0], loss, gap, moved
 
 
 def step_of_the_recipe(root, model):
@@ -68,8 +68,8 @@ def step_of_the_recipe(root, model):
     options.resolve(args, None, classes, device, Ranks())
     device.seed(args.seed)
     made = trainer.Trainer(args, Ranks(), device, classes, None, train.HOOKS)
-    made.begun, made.losses = copy.deepcopy(made.model.state_dict()), []
-    made.log.train = lambda **fields: made.losses.append(fields['loss'])
+    made.begun, made.logged = copy.deepcopy(made.model.state_dict()), []
+    made.log.train = lambda **fields: made.logged.append(fields['loss'])
     made.evaluate = end_it
     with contextlib.suppress(InterruptedError):
         made.fit()

@@ -1,7 +1,9 @@
 """What a run is asked for while it goes on, agreed on by all ranks: to stop (SIGTERM, SIGINT, SIGHUP), or to save (SIGUSR1)."""
 
+import multiprocessing
 import os
 import signal
+import sys
 import time
 from typing import Tuple
 
@@ -12,6 +14,19 @@ from common.distributed import Ranks
 from common.errors import Interrupted
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def end_now(code: int) -> None:
+    kill_workers()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def kill_workers() -> None:
+    """Those that have not ended by themselves. A stopped one would be waited for at the end of the process, and keep the log open."""
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGKILL)
 
 
 class Requests:

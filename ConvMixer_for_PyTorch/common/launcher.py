@@ -24,7 +24,8 @@ from common.errors import killed_by, report  # noqa: E402
 
 # for the ranks; SIGUSR1 asks them to save and to go on
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-PATIENCE = 60  # seconds that the other ranks have to save and end after one has failed
+PATIENCE = 300  # seconds that the first rank has to save and end after a rank has ended
+AFTERWARDS = 10  # seconds that the others have after it
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,16 +57,14 @@ def main(argv: Sequence[str]) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, forwarded)
     first = first_failure(ranks)
     asked = told[:1]
-    if first is not None and not asked:  # ranks that were told to stop are saving
-        tell(signal.SIGTERM)
-        end = time.monotonic() + PATIENCE
-        for process in ranks:
-            process.join(max(0, end - time.monotonic()))
-        tell(signal.SIGKILL)
-    for process in ranks:
-        process.join()
     if first is None:
         return 0
+    if not asked:
+        tell(signal.SIGTERM)
+    wait_for_end(ranks)
+    tell(signal.SIGKILL)
+    for process in ranks:
+        process.join()
     code, rank = ranks[first].exitcode, args.node_rank * args.nproc_per_node + first
     return 128 - code if -code in asked else status_of(rank, code)  # it ended by what it was asked to end by
 
@@ -162,6 +161,23 @@ def first_failure(processes: Sequence[Any]) -> Optional[int]:
     time.sleep(0.3)  # the one that was killed may take longer to end
     failed = [(i, process.exitcode) for i, process in enumerate(processes) if process.exitcode]
     return min(failed, key=lambda one: (one[1] > 0, one[1] == -signal.SIGABRT, one[0]))[0]
+
+
+def wait_for_end(ranks: Sequence[Any]) -> None:
+    """Returns when all have ended, or have had the time to; a stopped one has none."""
+    for rank, patience in zip(ranks, [PATIENCE] + [AFTERWARDS] * len(ranks)):
+        end = time.monotonic() + patience
+        while time.monotonic() < end and rank.is_alive() and not is_stopped(rank.pid):
+            rank.join(0.2)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process stands still, by SIGSTOP or a debugger. (On Linux.)"""
+    try:
+        with open(f'/proc/{pid}/stat') as f:
+            return f.read().rpartition(')')[2].split()[0] in 'Tt'
+    except OSError:
+        return False
 
 
 def status_of(rank: int, code: int) -> int:

@@ -40,6 +40,6 @@ class Losses:
         )  # the first step, and in it the first rank
         place, rank = divmod(-int(self.ranks.max([-mine], self.device)[0]), world)
         raise UserError(
-            f'the loss of rank {rank} is not finite at epoch {epoch}, step {step - len(seen) + place}; lower --lr, clip by '
+            f'the loss of rank {rank} is not finite at epoch {epoch}, step {step - len(seen) + place + 1}; lower --lr, clip by '
             '--clip-grad, or try --no-amp; the last checkpoint is untouched'
         )

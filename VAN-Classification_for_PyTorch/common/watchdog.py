@@ -1,7 +1,6 @@
 """Watches a rank from a thread: a run that makes no step any more, or cannot see that it was asked to stop, ends with the reason."""
 
 import contextlib
-import os
 import queue
 import select
 import signal
@@ -9,7 +8,8 @@ import threading
 import time
 from typing import Any, Callable, Iterator, Optional, Tuple
 
-from common.errors import report
+from common.errors import report, say
+from common.stop import end_now
 
 IMAGES, STEP, DISK = 'waits for images', 'is in a step', 'writes a checkpoint'  # where a rank may be
 CODES = {IMAGES: 1, STEP: 2, DISK: 3}  # how the ranks tell each other
@@ -48,17 +48,11 @@ class Watchdog:
 
     def rescue(self) -> str:
         """Saves from a thread of its own, as the device or the disk may never answer. -> what was saved, in words"""
-        said: queue.Queue = queue.Queue()
 
         def work():
-            if self.lock.acquire(timeout=5):
-                said.put(self.save())
+            return self.save() if self.lock.acquire(timeout=5) else None
 
-        threading.Thread(target=work, daemon=True).start()
-        try:
-            return said.get(timeout=PATIENCE)
-        except queue.Empty:
-            return 'nothing could be saved'
+        return answer(work, PATIENCE) or 'nothing could be saved'
 
     def close(self) -> None:
         self.closed = True
@@ -68,7 +62,7 @@ class Watchdog:
             select.select([self.requests.pipe], [], [], 1)
             signum, place, since = self.requests.told(), self.place, self.since
             if self.told is not None and self.told != (place, since):  # it has gone on
-                self.ranks.count(f'rank {self.ranks.rank}', -CODES[self.told[0]])
+                self._tell(-CODES[self.told[0]])
                 self.told = None
             if place and not self.closed:
                 self._look(signum, place, since)
@@ -77,16 +71,15 @@ class Watchdog:
         now, rank = time.monotonic(), self.ranks.rank
         seconds, limit = now - since, self.timeout * (1 if self.steps > 2 else FIRST_STEP)
         if signum and place != DISK and now - max(since, self.requests.since) > GRACE:
-            self._end(
-                128 + signum, f'stopped by {signal.Signals(signum).name} while rank {rank} {place} ({self.where()})'
-            )
+            name = signal.Signals(signum).name
+            self._end(128 + signum, f'stopped by {name} while rank {rank} {place} ({self.where()})')
         if not limit or seconds < limit / 2 or (place == STEP and self.ranks.world == 1):
             return
         said = f'rank {rank} {place} for {seconds:.0f} s ({self.where()})'
         if self.told is None:
             self.told = (place, since)
-            self.ranks.count(f'rank {rank}', CODES[place])
-            print(f'{said}; the run ends after {limit:.0f} s.', flush=True)
+            self._tell(CODES[place])
+            say(f'{said}; the run ends after {limit:.0f} s.')
         elif seconds > limit and place != DISK:
             why = self._why(place)
             if why:
@@ -96,15 +89,8 @@ class Watchdog:
         """-> who is waited for; '' for a rank that writes a checkpoint, which has no limit."""
         if place == IMAGES:
             return LOADERS
-        codes: queue.Queue = queue.Queue()
-
-        def ask():  # the store is in rank 0's process, which may be the one that is stopped
-            codes.put([self.ranks.count(f'rank {rank}', 0) for rank in range(self.ranks.world)])
-
-        threading.Thread(target=ask, daemon=True).start()
-        try:
-            where = codes.get(timeout=10)
-        except queue.Empty:
+        where = answer(lambda: [self.ranks.count(f'rank {rank}', 0) for rank in range(self.ranks.world)])
+        if where is None:
             return 'rank 0 does not answer: it is stopped, or its machine is lost'
         if CODES[DISK] in where:
             return ''
@@ -115,7 +101,27 @@ class Watchdog:
             return f'rank {", ".join(silent)} does not answer: it is stopped, or its machine is lost'
         return 'the ranks wait for one another: their programs differ, or the network between them is broken'
 
+    def _tell(self, code: int) -> None:
+        """Tells the other ranks where this one is, by a number that is added to the last."""
+        if self.ranks.world > 1:
+            answer(lambda: self.ranks.count(f'rank {self.ranks.rank}', code))
+
     def _end(self, code: int, reason: str) -> None:
-        """Ends this process. Another rank is told of by the launcher, or finds its connections closed."""
+        """Ends this process. The other ranks are told by the launcher, or find their connections closed."""
         report(f'{reason}; {self.rescue()}')
-        os._exit(code)
+        end_now(code)
+
+
+def answer(ask: Callable[[], Any], patience: float = 10) -> Any:
+    """-> what ask() gives, from a thread of its own; None where it fails or takes too long. The ranks' store is in rank 0's process."""
+    found: queue.Queue = queue.Queue()
+
+    def work():
+        with contextlib.suppress(RuntimeError):
+            found.put(ask())
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        return found.get(timeout=patience)
+    except queue.Empty:
+        return None

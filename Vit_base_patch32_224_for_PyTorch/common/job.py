@@ -2,7 +2,6 @@
 
 import gc
 import os
-import sys
 import traceback
 from typing import Any, Optional
 
@@ -12,6 +11,7 @@ from common import accelerator, agreement, data, limits, options, run_folder, we
 from common.compat import is_distributed
 from common.distributed import Ranks, end_with
 from common.errors import Interrupted, UserError, explain, report, unexpected
+from common.stop import end_now, kill_workers
 from common.trainer import Trainer
 
 
@@ -96,15 +96,10 @@ def leave(message: Optional[str], code: int) -> None:
     failed may have a collective under way that the others never join: it does not wait for it, and ends at once.
     """
     gc.collect()
+    kill_workers()
     if message:
         report(message)
     if is_distributed():
         if code:
             end_now(code)
         dist.destroy_process_group()
-
-
-def end_now(code: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)

@@ -328,7 +328,11 @@ def test_a_training_goes_on_from_a_directory(few_digits, trained, tmp_path):
         shutil.copy(trained, tmp_path / name)
     result = train(VAN, few_digits, *SMALL, *QUICK, '--epochs=2', f'--resume={tmp_path}', out=tmp_path)
     assert result.code == 0 and torch.load(str(tmp_path / 'checkpoint.pth'))['epoch'] == 2, result.text
-    assert sorted(path.name for path in tmp_path.glob('*.pth')) == ['checkpoint.pth', 'model_best.pth']
+    assert sorted(path.name for path in tmp_path.glob('*.pth')) == [
+        'checkpoint-1.pth',
+        'checkpoint.pth',
+        'model_best.pth',
+    ]
     result = train(VAN, few_digits, *SMALL, '--eval', '--eval-steps=1', f'--resume={tmp_path}', out=tmp_path / 'eval')
     assert result.code == 0 and f'Weights from {tmp_path / "model_best.pth"}' in result.text, result.text
 

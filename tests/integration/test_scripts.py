@@ -116,7 +116,10 @@ def test_two_machines(folder, few_digits, tmp_path):
         s.bind(('', 0))
         port = str(s.getsockname()[1])
     words = ['--data_path', few_digits, *SMALL, '--nproc_per_node=1', '--batch-size=8', '--epochs=1', '--max-steps=2']
-    script, place = folder / 'test' / 'train_full_8p.sh', {'NNODES': '2', 'MASTER_PORT': port}
+    script, place = (
+        folder / 'test' / 'train_full_8p.sh',
+        {'NNODES': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port},
+    )
     second = start(script, *words, f'--output_dir={tmp_path / "1"}', NODE_RANK='1', **place)
     first = run(script, *words, out=tmp_path / '0', NODE_RANK='0', **place)
     text = second.communicate(timeout=60)[0]

@@ -77,12 +77,17 @@ def test_start_epoch_of_a_new_training(few_digits, tmp_path):
 
 
 def saves(data, out):
-    """In a child. -> [(epoch, file)] that a training with --save-freq 2 writes"""
+    """In a child. -> [(epoch, whether it is the last one, the best one)] that a training with --save-freq 2 writes"""
     import train
     from common import checkpoint
 
-    save, found = checkpoint.save, []
-    checkpoint.save = lambda state, path: found.append((state['epoch'], os.path.basename(path))) or save(state, path)
+    save, found = checkpoint.CheckpointFolder.save, []
+
+    def noted(self, state, last, best):
+        found.append((state['epoch'], last, best))
+        save(self, state, last, best)
+
+    checkpoint.CheckpointFolder.save = noted
     words = [*QUICK, '--epochs=5', '--max-steps=1', '--eval-steps=1', '--save-freq=2', f'--output-dir={out}']
     assert train_main(train, data, *words) == 0
     return found
@@ -91,7 +96,7 @@ def saves(data, out):
 def test_save_freq(few_digits, tmp_path):
     """Every second epoch and the last one; and always the best so far."""
     written = in_folder(VAN, saves, few_digits, tmp_path)
-    assert [epoch for epoch, name in written if name == 'checkpoint.pth'] == [2, 4, 5]
+    assert [epoch for epoch, last, _ in written if last] == [2, 4, 5] and written[0] == (1, False, True)
     best = torch.load(str(tmp_path / 'model_best.pth'))
     assert best['epoch'] == best['best_epoch'] + 1
 

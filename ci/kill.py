@@ -136,7 +136,7 @@ def main():
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as top:
         data = helpers.make_digits(Path(top) / 'digits')
-        helpers.server()
+        helpers.in_folder(options.folder, os.getpid)  # the imports belong to no training's time
         campaigns = [Campaign(options, data, Path(top), ranks) for ranks in (1, 2)]
         threads = [threading.Thread(target=campaign.run) for campaign in campaigns]
         for thread in threads:

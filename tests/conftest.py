@@ -14,6 +14,8 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch: processes t
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a CI in the background of a shell; scripts that are started with it ignored could not be stopped by it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the same under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 

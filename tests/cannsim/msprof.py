@@ -78,6 +78,7 @@ def main():
         sys.exit(f'msprof: there is no folder {given.output}')
     if given.export == 'on':
         export(given.output)
+        time.sleep(1)  # torch_npu looks for the table ten times a second, and gives up where this ends before it has seen it
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Kills trainings with SIGKILL at random moments and goes on with --auto-resume, until so many were killed:
 
-    python ci/kill.py [--kills 200] [--folder VAN-Classification_for_PyTorch] [--seed 0]
+    python ci/kill.py [--kills 200] [--folder ConvMixer_for_PyTorch] [--seed 0]
 
 Half of the trainings have one rank, half two; all save every few steps, so that many are killed while they write. After each kill
 nothing may be lost beyond the last saving interval, and at the end a training has the state of one that was not killed, to the bit.
@@ -131,7 +131,7 @@ class Campaign:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--kills', type=int, default=200)
-    parser.add_argument('--folder', default=helpers.VAN, choices=helpers.FOLDERS)
+    parser.add_argument('--folder', default=helpers.FOLDERS[0], choices=helpers.FOLDERS)
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as top:

@@ -78,7 +78,8 @@ def main():
         sys.exit(f'msprof: there is no folder {given.output}')
     if given.export == 'on':
         export(given.output)
-        time.sleep(1)  # torch_npu looks for the table ten times a second, and gives up where this ends before it has seen it
+        # torch_npu looks for the table ten times a second, and gives up where this ends before it has seen it
+        time.sleep(1)
 
 
 if __name__ == '__main__':

@@ -56,7 +56,7 @@ class Training:
             process.join()
         codes = [process.exitcode for process in self.processes]
         if not alive and any(codes):
-            raise SystemExit(f'a training ended with {codes}:\n{self.said.read_text()[-3000:]}')
+            raise RuntimeError(f'a training ended with {codes}:\n{self.said.read_text()[-3000:]}')
         return not alive
 
 
@@ -145,7 +145,8 @@ def main():
             thread.join()
     kills, writing = (sum(getattr(one, name) for one in campaigns) for name in ('kills', 'writing'))
     wrong = [line for one in campaigns for line in one.wrong]
-    print(*wrong, sep='\n')
+    for line in wrong:
+        print(line)
     print(f'{kills} kills, {writing} of them while a checkpoint was written; {kills - len(wrong)} survived; '
           f'at most {max(one.lost for one in campaigns)} steps were lost, and {INTERVAL} lie between two saves')  # fmt: skip
     return 1 if wrong or kills < options.kills // 2 * 2 else 0

@@ -259,9 +259,8 @@ class Trainer:
         self.log.event('throughput', **measured)
         line = messages.NO_THROUGHPUT_LINE if measured['fps'] is None else messages.THROUGHPUT_LINE
         self.log.say(line.format(data_percent=100 * (measured['data_wait'] or 0), **measured))
-        last = self.args.resume
-        if self.args.case != 'eval':
-            last = os.path.abspath(os.path.join(self.args.output_dir, 'checkpoint.pth')) if self.saver.wanted else None
+        evaluated = self.args.case == 'eval' and self.args.resume
+        last = evaluated or (self.saver.file if self.saver.wanted else None)
         self.log.say(f'Checkpoint: {last}' if last else 'Checkpoint: none, as --no-checkpoint says')
         self.log.event('end', checkpoint=last, complete=True)
 

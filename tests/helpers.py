@@ -331,4 +331,5 @@ def files(case, summary):
     if case == 'eval':
         return ['eval_0.log', 'metrics.jsonl', 'result.json']
     history = f'train_{summary.get("CaseName")}_loss.txt'
-    return ['train_0.log', history, 'metrics.jsonl', 'result.json', 'checkpoint.pth', 'model_best.pth']
+    checkpoints = [] if case == 'performance' else ['checkpoint.pth', 'model_best.pth']
+    return ['train_0.log', history, 'metrics.jsonl', 'result.json', *checkpoints]

@@ -81,16 +81,8 @@ def saved(out):
 
 
 def state(out):
-    """-> what has to be equal at the end, as bytes."""
-
-    def plain(value):
-        if torch.is_tensor(value):
-            return value.numpy().tobytes()
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items() if key != 'args'}
-        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    return [plain(torch.load(str(out / name))) for name in ('checkpoint.pth', 'model_best.pth')]
+    """-> what has to be equal at the end."""
+    return [helpers.content(out / name) for name in ('checkpoint.pth', 'model_best.pth')]
 
 
 class Campaign:

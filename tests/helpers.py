@@ -268,6 +268,20 @@ def train_main(folder_train, *argv):
 # ---- judging
 
 
+def content(path):
+    """-> what a checkpoint holds, but for the options, with its tensors as bytes: two of them are equal or not."""
+    import torch
+
+    def plain(value):
+        if torch.is_tensor(value):
+            return value.numpy().tobytes()
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items() if key != 'args'}
+        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return plain(torch.load(str(path)))
+
+
 def explains(result, *words):
     """Checks that a failure says why in one sentence with these words, as its last line, and without a traceback."""
     assert result.code, f'{result.code}\n{result.text}'

@@ -35,9 +35,8 @@ class Losses:
         total, found = self.ranks.sum([0.0 if bad else losses[-1], len(bad)], self.device)
         if not found:
             return total / world
-        mine = (
-            bad[0] * world + self.ranks.rank if bad else len(seen) * world
-        )  # the first step, and in it the first rank
+        # the first step, and in it the first rank, as one number
+        mine = bad[0] * world + self.ranks.rank if bad else len(seen) * world
         place, rank = divmod(-int(self.ranks.max([-mine], self.device)[0]), world)
         raise UserError(
             f'the loss of rank {rank} is not finite at epoch {epoch}, step {step - len(seen) + place + 1}; lower --lr, clip by '

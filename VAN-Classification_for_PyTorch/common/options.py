@@ -444,9 +444,8 @@ def settle_checkpoint(args: Args) -> None:
         raise UserError(f'--case {args.case} needs a checkpoint: add --{only}=FILE')
     if args.resume and args.finetune and args.case != 'finetune':
         raise UserError('--resume continues a training and --finetune begins one; give one of them')
-    if (
-        args.use_ema and args.case not in ('eval', 'finetune') and not args.finetune
-    ):  # the ModelZoo's name for --model-ema
+    # the ModelZoo's name for --model-ema
+    if args.use_ema and args.case not in ('eval', 'finetune') and not args.finetune:
         args.take({'use_ema': False, 'model_ema': True}, 'command line')
 
 

@@ -63,10 +63,8 @@ class Requests:
             self.save_asked |= number == signal.SIGUSR1
             if number in STOP_SIGNALS and not self.stop_signal:
                 self.stop_signal, self.since = number, time.monotonic()
-            elif (
-                number in STOP_SIGNALS and time.monotonic() - self.since > 5
-            ):  # not the terminal and the script at once
-                os._exit(128 + number)
+            elif number in STOP_SIGNALS and time.monotonic() - self.since > 5:
+                os._exit(128 + number)  # it was asked again, and not by the terminal and the script at once
         return self.stop_signal
 
     def agreed(self, save: bool = False) -> Tuple[int, bool]:

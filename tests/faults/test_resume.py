@@ -8,7 +8,7 @@ import signal
 import pytest
 import torch
 
-from helpers import FOLDERS, describe, in_ranks, train, train_main
+from helpers import FOLDERS, content, describe, in_ranks, train, train_main
 
 SMALL = (
     '--img-size=32 --device=cpu --batch-size=8 --epochs=3 --max-steps=3 --eval-steps=2 --print-freq=2 --lr=1e-3'.split()
@@ -50,19 +50,7 @@ def run(name, ranks, data, out, *words, stop=None):
         return None
 
 
-def content(out, name='checkpoint.pth'):
-    """What has to be equal, as bytes."""
-
-    def plain(value):
-        if torch.is_tensor(value):
-            return value.numpy().tobytes()
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items() if key != 'args'}
-        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    return plain(torch.load(str(out / name)))
-
-
+LAST = 'checkpoint.pth'
 EMA = '--model-ema --model-ema-decay=.9'
 CONVMIXER, SPACH, TWINS, VAN, VIT = FOLDERS
 CASES = [  # folder, ranks, options, how it is stopped
@@ -109,7 +97,7 @@ def test_a_trio(few_digits, tmp_path, name, ranks, words, stop):
     assert left, 'the run that was stopped has saved nothing'
     assert run(name, ranks, few_digits, cut, *words.split(), '--auto-resume', '--workers=0') == [0] * ranks
     for file in ('checkpoint.pth', 'model_best.pth'):
-        assert content(cut, file) == content(whole, file)
+        assert content(cut / file) == content(whole / file)
 
 
 def test_a_fine_tuning_goes_on_by_the_command_that_it_proposes(few_digits, tmp_path):
@@ -121,12 +109,12 @@ def test_a_fine_tuning_goes_on_by_the_command_that_it_proposes(few_digits, tmp_p
         cut = tmp_path / str(len(first))
         assert run(VAN, 1, few_digits, cut, *words, stop=(STOP, 1, 1)) == [143]
         assert run(VAN, 1, few_digits, cut, *first, f'--resume={cut / "checkpoint.pth"}') == [0]
-        assert content(cut) == content(tmp_path / 'whole')
+        assert content(cut / LAST) == content(tmp_path / 'whole' / LAST)
     again = tmp_path / 'again'
     assert run(VAN, 1, few_digits, again, '--case=finetune', f'--resume={tmp_path / "before" / "checkpoint.pth"}') == [
         0
     ]
-    assert content(again) == content(tmp_path / 'whole')
+    assert content(again / LAST) == content(tmp_path / 'whole' / LAST)
 
 
 def settings(out):

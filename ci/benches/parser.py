@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """How fast the log parser reads, for each format: MB per second of processor time (one core), and peak memory.
 
-    python ci/bench_parser.py [--mb 200] [--formats timm deit ...]
+    python ci/bench.py parser [--mb 200] [--formats timm deit ...]
 
 Each log is a long training in the form of tests/data/logs (training lines whose steps go on, evaluations between the
 epochs), made here, and parsed in a process of its own. `ranks`: the same lines printed by two ranks. `stamped`: each
@@ -20,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parent.parent
+TOP = Path(__file__).resolve().parent.parent.parent
 LOGS = TOP / 'tests' / 'data' / 'logs'
 FORMATS = 'convmixer timm spach vit twins deit convnext van imagenet imagenet_old swin mlla torchvision ours'.split()
 FILES = {

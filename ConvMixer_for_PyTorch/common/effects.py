@@ -40,7 +40,7 @@ SAVING = 'keep save_freq save_steps save_minutes'
 NO_RATE = 'no learning rate of --sched {sched} over {epochs} epochs depends on it'
 TRAINING = (
     'auto_resume epochs start_epoch max_steps seed print_freq save_checkpoint loss_scale compile fused_optimizer profile sync_bn dist_bn '
-    'drop drop_path model_ema model_ema_decay no_aug repeated_aug smoothing opt clip_grad clip_mode lr lr_base lr_scaled '
+    'drop drop_path grad_accum_steps grad_checkpointing model_ema model_ema_decay no_aug repeated_aug smoothing opt clip_grad clip_mode lr lr_base lr_scaled '
     f'lr_base_size sched lr_noise_pct {AUGMENTATION} {OPTIMIZER} {SCHEDULE} {SAVING}'
 )
 
@@ -190,6 +190,7 @@ NEEDS: Sequence[Need] = (
         '{model} has no batch norm',
     ),
     # model, data
+    ('grad_checkpointing', lambda run: run.hooks.blocks, '{network} names no blocks of its models'),
     ('model_ema_decay', lambda run: run.args.model_ema, 'no average is kept (--model-ema)'),
     (
         'batch_size',

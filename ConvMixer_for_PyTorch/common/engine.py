@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from typing import Any, Callable, Dict, Iterable, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -28,12 +28,14 @@ def train_one_epoch(
     after_step: Callable[[int, torch.Tensor], int],
     changing: Callable[[], Any] = contextlib.nullcontext,
     clip: Clip = None,
+    parts: int = 1,
 ) -> int:
     """Trains from first_step to the end of an epoch of `steps` steps.
 
     batches: iterates (images, targets) on the device, and says by take_waited() for how long they were waited for.
     seed_step(step): before each step. changing(): the context in which the weights and what belongs to them change.
     after_update(step): in it, how many steps are done. after_step(step, loss): loss is a scalar tensor; -> the signal to stop for, or 0.
+    parts: in how many a batch is computed, one after the other.
     -> that signal or 0.
     """
     net.train()
@@ -41,9 +43,8 @@ def train_one_epoch(
     signum, step = 0, first_step
     for images, targets in batches:
         seed_step(step)
-        with precision.autocast():
-            loss = criterion(net(images), targets)
-        precision.backward(loss, optimizer, clip)
+        losses = losses_of_parts(net, criterion, images, targets, parts, precision)
+        loss = precision.backward(losses, optimizer, clip)
         with changing():
             precision.update(optimizer)
             step += 1
@@ -55,6 +56,21 @@ def train_one_epoch(
             break
     clock.end()
     return signum
+
+
+def losses_of_parts(
+    net: nn.Module, criterion: nn.Module, images: torch.Tensor, targets: torch.Tensor, parts: int, precision: Precision
+) -> Iterator[torch.Tensor]:
+    """Yields the loss of each part of a batch, by its share; they add up to the batch's mean. The ranks of a
+    DistributedDataParallel exchange gradients once, with the last part's.
+    """
+    whole, pairs = len(images), list(zip(images.chunk(parts), targets.chunk(parts)))
+    for number, (some, theirs) in enumerate(pairs, 1):
+        alone = number < len(pairs) and hasattr(net, 'no_sync')
+        with net.no_sync() if alone else contextlib.nullcontext():
+            with precision.autocast():
+                loss = criterion(net(some), theirs)
+            yield loss if len(pairs) == 1 else loss * (len(some) / whole)
 
 
 @torch.no_grad()

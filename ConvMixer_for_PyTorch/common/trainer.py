@@ -168,6 +168,7 @@ class Trainer:
                 after_step=partial(self._after_step, epoch),
                 changing=self.watch.changing,
                 clip=self.clip,
+                parts=args.grad_accum_steps,
             )
         last_signum, save = self.requests.settle()
         if state.step == self.steps:

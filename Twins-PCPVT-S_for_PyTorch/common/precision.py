@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 import torch
 from torch import nn
@@ -28,12 +28,26 @@ class Precision:
         """-> the context of one forward pass."""
         return contextlib.nullcontext()
 
-    def backward(self, loss: torch.Tensor, optimizer: Any, clip: Clip = None) -> None:
-        """Gradients of a scalar loss, clipped."""
+    def backward(self, losses: Iterable[torch.Tensor], optimizer: Any, clip: Clip = None) -> torch.Tensor:
+        """Gradients of the sum of scalar losses, clipped. -> that sum
+
+        The gradients of a loss are computed, and what they needed is let go of, before the next loss is asked for.
+        """
         optimizer.zero_grad()
-        loss.backward()
+        total = None
+        for loss in losses:
+            self.gradients(loss, optimizer)
+            total = loss.detach() if total is None else total + loss.detach()
         if clip is not None:
-            clip(parameters_of(optimizer))
+            self.clip(optimizer, clip)
+        return total
+
+    def gradients(self, loss: torch.Tensor, optimizer: Any) -> None:
+        """Adds those of a scalar loss."""
+        loss.backward()
+
+    def clip(self, optimizer: Any, clip: Callable) -> None:
+        clip(parameters_of(optimizer))
 
     def update(self, optimizer: Any) -> None:
         """Changes the weights by the gradients."""
@@ -70,14 +84,13 @@ class Native(Precision):
     def autocast(self) -> Any:
         return self.context()
 
-    def backward(self, loss: torch.Tensor, optimizer: Any, clip: Clip = None) -> None:
-        if self.scaler is None:
-            return super().backward(loss, optimizer, clip)
-        optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        if clip is not None:
+    def gradients(self, loss: torch.Tensor, optimizer: Any) -> None:
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+    def clip(self, optimizer: Any, clip: Callable) -> None:
+        if self.scaler is not None:
             self.scaler.unscale_(optimizer)
-            clip(parameters_of(optimizer))
+        super().clip(optimizer, clip)
 
     def update(self, optimizer: Any) -> None:
         if self.scaler is None:
@@ -123,12 +136,12 @@ class Apex(Precision):
         masters = zip(self.order, self.amp.master_params(optimizer))
         return {**model.state_dict(), **{name: weight.detach() for name, weight in masters}}
 
-    def backward(self, loss: torch.Tensor, optimizer: Any, clip: Clip = None) -> None:
-        optimizer.zero_grad()
+    def gradients(self, loss: torch.Tensor, optimizer: Any) -> None:
         with self.amp.scale_loss(loss, optimizer) as scaled:
             scaled.backward()
-        if clip is not None:
-            clip(self.amp.master_params(optimizer))
+
+    def clip(self, optimizer: Any, clip: Callable) -> None:
+        clip(self.amp.master_params(optimizer))
 
     def state_dict(self) -> Dict[str, Any]:
         return self.amp.state_dict()

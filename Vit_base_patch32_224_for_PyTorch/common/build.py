@@ -11,7 +11,7 @@ from timm.utils import ModelEmaV2
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from common import compat, data, npu_patches, weights
+from common import compat, data, npu_patches, recompute, weights
 from common.device_data import BadImages, EvalTransform, PrefetchLoader, TrainTransform, mixup_of
 from common.errors import UserError
 
@@ -49,6 +49,8 @@ def model(args: Any, hooks: Any, accelerator: Any, ranks: Any, classes: List[str
     if loaded is not None:
         load_weights(made, loaded, args, hooks, classes, say)
     patch(made, args, hooks, accelerator, say)
+    if args.grad_checkpointing and args.case != 'eval':
+        recompute.recompute(made, hooks.blocks)
     if args.sync_bn and ranks.world > 1 and accelerator.kind == 'cpu':
         raise UserError('--sync-bn: torch has it for accelerators only; leave it out on a CPU')
     if args.sync_bn and ranks.world > 1:

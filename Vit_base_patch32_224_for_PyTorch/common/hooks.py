@@ -10,14 +10,19 @@ from common.errors import UserError
 
 
 class Hooks:
-    """create_model(name, num_classes, img_size, drop_path, **options) -> nn.Module; patches() -> its Patches on an NPU."""
+    """create_model(name, num_classes, img_size, drop_path, **options) -> nn.Module; patches() -> its Patches on an NPU.
+
+    blocks: regular expression of the names of a model's blocks, which --grad-checkpointing computes twice.
+    """
 
     needs = ()  # what the folder's own options need to have an effect, in rows as in effects.py
     always = ''  # those that always have one
     adopted = ()  # options that are taken from a checkpoint of this collection, beside options.ADOPTED
 
-    def __init__(self, create_model: Callable[..., Any], patches: Callable[[], Sequence[Any]] = tuple):
-        self.create_model, self.patches = create_model, patches
+    def __init__(
+        self, create_model: Callable[..., Any], patches: Callable[[], Sequence[Any]] = tuple, blocks: str = ''
+    ):
+        self.create_model, self.patches, self.blocks = create_model, patches, blocks
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Adds the folder's own options."""

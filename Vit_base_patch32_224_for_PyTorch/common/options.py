@@ -280,6 +280,10 @@ def add_model(option, switch):
     )
     option('--drop', 'dropout rate', 0.0, SHARE)
     option('--drop-path', "stochastic depth rate (default: the model's own)", None, SHARE)
+    help = (
+        'keep the inputs of the blocks only, and compute these again for the gradients: less memory, a third more time'
+    )
+    switch('--grad-checkpointing', help, 'keep all that gradients need')
     help = 'also keep an average of the weights, evaluate it and save it'
     switch('--model-ema', help, 'keep no average of the weights')
     option('--model-ema-decay', 'decay of the average in a step', 0.9998, SHARE)
@@ -287,6 +291,8 @@ def add_model(option, switch):
 
 def add_data(option, switch):
     option('--batch-size -b --b', 'images of a device in a step', 128, POSITIVE)
+    help = 'parts in which a batch is computed, one after the other, for less memory; batch norm sees each part alone'
+    option('--grad-accum-steps', help, 1, POSITIVE)
     option('--validation-batch-size --vb', 'the same in an evaluation (default: --batch-size)', None, POSITIVE)
     option(
         '--workers --num-workers -j', 'DataLoader workers of a device (default: its cores, at most 8)', None, WORKERS
@@ -572,6 +578,10 @@ def from_machine(args: Args, device: Any, ranks: Any) -> None:
         kept = ('command line', 'checkpoint')
         args.take({name: value for name, value in sorted(small.items()) if args.origin[name] not in kept}, 'machine')
         args.notes.append('On a CPU a performance run takes these small sizes, unless the command line gives others.')
+    if args.grad_accum_steps > args.batch_size:
+        raise UserError(
+            f'--grad-accum-steps {args.grad_accum_steps} is more than the {args.batch_size} images of a batch; lower it'
+        )
     if args.validation_batch_size is None:
         args.take({'validation_batch_size': args.batch_size}, 'other options')
     if args.lr is None or (args.lr_scaled and args.origin['lr'] != 'checkpoint'):

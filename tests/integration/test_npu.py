@@ -143,7 +143,7 @@ def overflow():
         before = net.weight.detach().cpu().clone()
         with precision.autocast():
             loss = net(torch.full((8, 4), size, device=device.device)).mean()
-        precision.backward(loss, optimizer)
+        precision.backward([loss], optimizer)
         precision.update(optimizer)
         found.append((precision.state_dict()['scale'], bool((net.weight.cpu() != before).any())))
     return found

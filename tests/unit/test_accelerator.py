@@ -301,7 +301,7 @@ def test_a_step_with_a_scaled_loss(monkeypatch, loss_scale, options, fixed):
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer, clipped = torch.optim.SGD([weight], lr=1.0), []
     native = precision.Native(CPU, torch.float16, loss_scale)
-    native.backward(weight.sum(), optimizer, lambda parameters: clipped.append(parameters[0].grad.item()))
+    native.backward([weight.sum()], optimizer, lambda parameters: clipped.append(parameters[0].grad.item()))
     native.update(optimizer)
     did = native.scaler.did
     assert did[0] == ('init', options) and clipped == [8.0]

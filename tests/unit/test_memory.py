@@ -1,0 +1,78 @@
+"""Less memory, and the same numbers: --grad-checkpointing and --grad-accum-steps."""
+
+import itertools
+
+import pytest
+
+from helpers import FOLDERS, VAN, describe, in_folder, train
+
+VIT = 'Vit_base_patch32_224_for_PyTorch'  # without batch norm
+
+
+def one_step(name, on):
+    """In a child. -> bytes that the gradients keep, [loss, gradients, buffers] of a step with dropped blocks"""
+    import torch
+
+    from common.recompute import recompute
+    from train import HOOKS
+
+    kept, torch_options = {}, {} if 'onvmixer' in name else {'drop_path': 0.3}
+
+    def pack(tensor):
+        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    torch.manual_seed(1)
+    net = HOOKS.create_model(name, num_classes=10, img_size=64, **torch_options).train()
+    if on:
+        assert recompute(net, HOOKS.blocks)
+    images = torch.randn(4, 3, 64, 64)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = net(images).square().mean()
+    loss.backward()
+    numbers = [loss, *(p.grad for p in net.parameters()), *net.buffers()]
+    return sum(kept.values()), [number.detach().numpy().tobytes() for number in numbers]
+
+
+@pytest.mark.parametrize('folder, key', list(itertools.product(FOLDERS, ['model', 'other_model'])))
+def test_blocks_that_are_computed_twice(folder, key):
+    """Less than half is kept, and every bit of loss, gradients and batch norm's statistics is the same."""
+    name = describe(folder)[key]
+    (kept, numbers), (kept_then, numbers_then) = (in_folder(folder, one_step, name, on) for on in (False, True))
+    assert kept_then < kept / 2 and numbers_then == numbers
+
+
+@pytest.mark.parametrize(
+    'ranks, more', [(1, ['--grad-accum-steps=3']), (2, ['--grad-accum-steps=3', '--grad-checkpointing'])]
+)
+def test_a_batch_in_parts(ranks, more, few_digits, tmp_path):
+    """Eight images of a rank in parts of three, three and two, mixed before they are parted: the losses of the whole batch."""
+    words = [
+        '--data-path',
+        few_digits,
+        '--model',
+        'vit_tiny_patch16_224',
+        '--img-size=32',
+        '--device=cpu',
+        '--workers=0',
+    ]
+    words += [
+        f'--batch-size={8 * ranks}',
+        '--epochs=1',
+        '--max-steps=4',
+        '--print-freq=1',
+        '--mixup=0.8',
+        '--aa=none',
+        '--clip-grad=1',
+    ]
+    losses = []
+    for name, options in (('whole', []), ('parts', more)):
+        result = train(VIT, *words, *options, out=tmp_path / name, ranks=ranks)
+        assert result.code == 0, result.text
+        losses.append([event['loss'] for event in result.events('train')])
+    assert len(losses[0]) == 4 and losses[1] == pytest.approx(losses[0], rel=2e-5)
+
+
+def test_more_parts_than_images(few_digits, tmp_path):
+    result = train(VAN, '--data-path', few_digits, '--batch-size=2', '--grad-accum-steps=3', out=tmp_path)
+    assert result.code == 1 and '--grad-accum-steps 3 is more than the 2 images of a batch' in result.lines[-1]

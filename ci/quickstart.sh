@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A newcomer's first run: an environment, real handwritten digits, and a VAN trained on them from scratch.
+# A newcomer's first run: an environment, real handwritten digits, and a SPACH trained on them from scratch.
 #     bash ci/quickstart.sh [any option of train.py ...]
 set -Eeuo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -8,11 +8,12 @@ data=$top/build/digits
 if [[ ! -d $data ]]; then
     "$python" "$top/ci/make_dataset.py" digits "$data" --size 64
 fi
-folder=$top/VAN-Classification_for_PyTorch
+folder=$top/SPACH_for_PyTorch
 export PYTHON=$python
 # Digits are no photographs: mirrored or strongly cropped they are other digits, so the recipe's augmentation is left out.
 bash "$folder/test/train_full_1p.sh" --data_path="$data" --output_dir="$top/build/quickstart" \
-    --model van_b0 --img-size 32 --crop-pct 1 --batch-size 64 --epochs 12 --warmup-epochs 1 --lr 2e-3 --drop-path 0 \
-    --mixup 0 --cutmix 0 --aa none --reprob 0 --hflip 0 --scale .6 1 --print-freq 5 "$@"
+    --model spach_ms_xxs_patch4_224_conv --img-size 32 --crop-pct 1 --batch-size 64 \
+    --epochs 15 --warmup-epochs 1 --lr 2e-3 --no-lr-scaled --drop-path 0 --no-model-ema --mixup 0 --cutmix 0 --aa none --reprob 0 \
+    --hflip 0 --scale .6 1 --print-freq 5 "$@"
 echo "The checkpoint is $top/build/quickstart/checkpoint.pth; evaluate it with"
 printf '  PYTHON=%q bash %q %q %q\n' "$python" "$folder/test/train_eval_1p.sh" "$data" "$top/build/quickstart/checkpoint.pth"

@@ -1,0 +1,164 @@
+"""A training step on this CPU: our default settings, beside the plain step that people write from timm's or upstream's parts.
+
+    python ci/bench.py step [--folders VAN ...] [--batch 16] [--size 224] [--pairs 5]
+
+Ours is the loop of common/engine.py with what train.py makes of the options. The rival is the same model, timm's own where timm has it,
+with timm's AdamW, in float32, images in NCHW. Both train on the same images, which lie ready. Each further row is a setting given on the
+command line, against the default: above 1.05 it would have been the better default.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from benches import in_turn, said, timed
+
+TOP = Path(__file__).resolve().parent.parent.parent
+MODELS = {  # of each folder, the one that its recipe trains, or a smaller one of its family; None: timm has it not
+    'ConvMixer_for_PyTorch': ('convmixer_768_32', 'convmixer_768_32'),
+    'SPACH_for_PyTorch': ('spach_ms_s_patch4_224_conv', None),
+    'Twins-PCPVT-S_for_PyTorch': ('pcpvt_small_v0', 'twins_pcpvt_small'),
+    'VAN-Classification_for_PyTorch': ('van_base', None),
+    'Vit_base_patch32_224_for_PyTorch': ('vit_base_patch32_224', 'vit_base_patch32_224'),
+}
+SETTINGS = {
+    'float32': ['--no-amp'],
+    'bfloat16': ['--amp'],
+    'NCHW': ['--no-channels-last'],
+    'NHWC': ['--channels-last'],
+    'float32, NHWC': ['--no-amp', '--channels-last'],
+    'bfloat16, NHWC': ['--amp', '--channels-last'],
+    'not fused': ['--no-fused-optimizer'],
+}
+CLASSES = 1000
+
+
+def batches(count, batch, size, channels_last):
+    """-> the same images and mixed targets each time, as they come from the transforms"""
+    import torch
+
+    class Ready(list):
+        def take_waited(self):
+            return 0.0
+
+    torch.manual_seed(0)
+    images, targets = torch.randn(batch, 3, size, size), torch.rand(batch, CLASSES).softmax(1)
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    return Ready([(images, targets)] * count)
+
+
+def ours(folder, model, options, args):
+    """-> a function that trains args.steps steps by our loop and gives the seconds of one; what it computes in, in words"""
+    from timm.loss import SoftTargetCrossEntropy
+
+    import train
+    from common import accelerator, build, engine, precision, throughput
+    from common import options as declared
+    from common.distributed import Ranks
+
+    words = [
+        '--data-path=.',
+        '--device=cpu',
+        f'--model={model}',
+        f'--img-size={args.size}',
+        f'--batch-size={args.batch}',
+    ]
+    made = declared.parse('', train.RECIPE, [*words, '--opt=adamw', '--clip-grad=0', '--drop-path=0', *options], None)
+    device, ranks, classes = accelerator.choose('cpu'), Ranks(environ={}), [str(k) for k in range(CLASSES)]
+    declared.resolve(made, None, classes, device, ranks)
+    net = build.model(made, train.HOOKS, device, ranks, classes, None, lambda line: None)
+    optimizer, numbers = build.optimizer(made, net, device), precision.choose(made, device)
+    net, optimizer = numbers.prepare(net, optimizer)
+
+    class Constant:
+        def step_update(self, updates):
+            pass
+
+    def work():
+        engine.train_one_epoch(
+            net, batches(args.steps, args.batch, args.size, made.channels_last), SoftTargetCrossEntropy(), optimizer, Constant(),
+            precision=numbers, clock=throughput.StepClock(device, 0), epoch=0, steps=args.steps, seed_step=lambda step: None,
+            after_update=lambda step: None, after_step=lambda step, loss: 0,
+        )  # fmt: skip
+
+    layout = 'NHWC' if made.channels_last else 'NCHW'
+    return lambda: timed(work) / args.steps, f'{numbers.words}, {layout}, {build.kernels(net, optimizer)}'
+
+
+def plain(model, theirs, args):
+    """-> the same of the ordinary step"""
+    import timm
+    import torch
+    from timm.loss import SoftTargetCrossEntropy
+    from timm.optim import create_optimizer_v2
+
+    import train
+
+    net = (
+        timm.create_model(theirs, num_classes=CLASSES)
+        if theirs
+        else train.HOOKS.create_model(model, num_classes=CLASSES)
+    )
+    optimizer, criterion = create_optimizer_v2(net, opt='adamw', lr=1e-3, weight_decay=0.05), SoftTargetCrossEntropy()
+
+    def work():
+        net.train()
+        for images, targets in batches(args.steps, args.batch, args.size, False):
+            loss = criterion(net(images), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        torch.isfinite(loss).item()
+
+    return lambda: timed(work) / args.steps
+
+
+def child(folder, args):
+    """In a process of its own, in the folder: prints its table."""
+    sys.path.insert(0, os.getcwd())
+    model, theirs = MODELS[folder]
+    default, words = ours(folder, model, [], args)
+    rival = plain(model, theirs, args)
+    default(), rival()  # what is made once is made now
+    ratios = in_turn(default, rival, args.pairs)
+    print(f'{folder}: {model}, {args.batch} images of {args.size} pixels. Default: {words}')
+    print(f'  default against the plain step   {said(ratios)}', flush=True)
+    for name, options in SETTINGS.items() if args.settings else ():
+        with contextlib.suppress(SystemExit):  # an older torch may have no such setting
+            other = ours(folder, model, options, args)[0]
+            other()
+            print(f'  {name:<32} {said(in_turn(other, default, args.pairs))}', flush=True)
+    print(json.dumps(statistics.median(ratios)))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        '--folders', nargs='+', metavar='WORD', default=[''], help='those whose name contains one of these'
+    )
+    parser.add_argument('--batch', type=int, default=16)
+    parser.add_argument('--size', type=int, default=224)
+    parser.add_argument('--steps', type=int, default=2, help='of one measurement')
+    parser.add_argument('--pairs', type=int, default=5)
+    parser.add_argument('--settings', action='store_true', help='also each setting against the default')
+    parser.add_argument('--child', help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        return child(args.child, args)
+    medians = []
+    for folder in [name for name in MODELS if any(word in name for word in args.folders)]:
+        command = [sys.executable, str(TOP / 'ci' / 'bench.py'), 'step', *sys.argv[1:], '--child', folder]
+        done = subprocess.run(command, cwd=TOP / folder, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            return 1
+        *lines, median = done.stdout.splitlines()
+        print('\n'.join(lines), flush=True)
+        medians.append(json.loads(median))
+    print(f'Geometric mean against the plain step: {statistics.geometric_mean(medians):.2f}')
+    return 0

@@ -242,13 +242,14 @@ def add_run(option, switch):
 def add_device(option, switch):
     option('--device', 'auto, npu, cuda (or gpu) or cpu; npu:3 names one card', 'auto')
     option('--device-id', 'number of the card (default: the local rank)', None, COUNT)
-    help = 'compute in mixed precision (default: on an accelerator)'
-    switch('--amp', help, 'compute in float32 (default: on a CPU)', None)
+    help = 'compute in mixed precision (default: on a card, and on a CPU that has bfloat16)'
+    switch('--amp', help, 'compute in float32 (default: on other CPUs)', None)
     option('--amp-dtype', 'auto: float16 on an accelerator, bfloat16 on a CPU', 'auto', 'auto float16 bfloat16')
     option('--amp-impl', 'of mixed precision; auto: torch, or apex where this torch cannot', 'auto', 'auto native apex')
     option('--opt-level', 'O0: float32; O1, O2: levels of apex, one and the same in autocast', 'O1', 'O0 O1 O2')
     option('--loss-scale', 'dynamic, or a fixed number (float16 only)', 'dynamic', loss_scale)
-    switch('--channels-last', 'keep images and weights in NHWC memory format')
+    help = 'keep images and weights in NHWC memory format (default: on a CPU with AVX-512)'
+    switch('--channels-last', help, 'keep them in NCHW (default: elsewhere)', None)
     switch('--compile', 'compile the model by torch.compile (torch >= 2.0)')
     help = 'float32 products in the shorter HF32 (NPU) or TF32 (CUDA)'
     switch('--hf32 --tf32', help, 'float32 products in full float32', None)
@@ -561,10 +562,12 @@ def from_data(args: Args, classes: Sequence[str]) -> Dict[str, Any]:
 
 
 def from_machine(args: Args, device: Any, ranks: Any) -> None:
-    """Workers, batch, the sizes of a performance run on a CPU, and the learning rate, in this order."""
+    """Workers, memory format, batch, the sizes of a performance run on a CPU, and the learning rate, in this order."""
     if args.workers is None:
         share = (os.cpu_count() or 1) // ranks.local_world
         args.take({'workers': min(8, share if device.kind != 'cpu' or share == 0 else max(1, share // 2))}, 'machine')
+    if args.channels_last is None:
+        args.take({'channels_last': device.channels_last}, 'machine')
     if args.batch_per_node and args.given('batch_size'):
         if args.batch_size % ranks.local_world:
             raise UserError(

@@ -167,9 +167,9 @@ def clipper(value: Optional[float], mode: str) -> Clip:
 def choose(args: Any, accelerator: Any) -> Precision:
     """-> the Precision that --amp, --amp-impl, --amp-dtype, --opt-level and --loss-scale ask for on this device.
 
-    Without --amp and --no-amp: mixed precision on a card, float32 on a CPU, where mixed precision is rarely faster.
+    Without --amp and --no-amp: mixed precision where the device is faster with it.
     """
-    wanted = accelerator.kind != 'cpu' if args.amp is None else args.amp
+    wanted = accelerator.mixes if args.amp is None else args.amp
     if not wanted or args.opt_level == 'O0':
         return Precision()
     dtypes = {'auto': accelerator.autocast_dtype, 'float16': torch.float16, 'bfloat16': torch.bfloat16}

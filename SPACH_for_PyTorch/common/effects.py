@@ -141,7 +141,7 @@ def mixed(run: Any) -> bool:
 
 
 def amp_wanted(run: Any) -> bool:
-    return run.accelerator.kind != 'cpu' if run.args.amp is None else run.args.amp
+    return run.accelerator.mixes if run.args.amp is None else run.args.amp
 
 
 def from_base(run: Any) -> bool:

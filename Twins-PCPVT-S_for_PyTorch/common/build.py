@@ -49,6 +49,8 @@ def model(args: Any, hooks: Any, accelerator: Any, ranks: Any, classes: List[str
     if loaded is not None:
         load_weights(made, loaded, args, hooks, classes, say)
     patch(made, args, hooks, accelerator, say)
+    if not args.compile:
+        accelerator.adapt(made)
     if args.grad_checkpointing and args.case != 'eval':
         recompute.recompute(made, hooks.blocks)
     if args.sync_bn and ranks.world > 1 and accelerator.kind == 'cpu':

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 import torch
 import torch.nn.functional as F
 
-from common import compat
+from common import compat, depthwise
 from common.errors import UserError
 
 NO_TORCH_NPU = 'torch_npu is not installed: pip install -r npu_requirements.txt on a host with CANN'
@@ -49,12 +49,17 @@ class Accelerator:
     @property
     def name(self) -> str:
         """What the device is called, for logs."""
-        try:
-            with open('/proc/cpuinfo') as f:
-                model = next(line.split(':', 1)[1].strip() for line in f if line.startswith('model name'))
-        except (OSError, StopIteration):
-            model = 'CPU'
-        return f'{model}, {torch.get_num_threads()} threads'
+        return f'{about_cpu("model name") or "CPU"}, {torch.get_num_threads()} threads'
+
+    @property
+    def mixes(self) -> bool:
+        """Whether mixed precision is faster than float32. Without these instructions bfloat16 is emulated, and many times slower."""
+        return compat.TORCH >= (2, 1) and bool({'avx512_bf16', 'amx_bf16'} & set(about_cpu('flags').split()))
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether images and weights are faster in NHWC memory format."""
+        return compat.TORCH >= (2, 1) and 'avx512f' in about_cpu('flags').split()
 
     def synchronize(self) -> None:
         """Waits until the device has done all that it was asked to do."""
@@ -108,6 +113,11 @@ class Accelerator:
             return sdpa, 'scaled_dot_product_attention'
         return None, f'none: torch {torch.__version__} has no fused attention'
 
+    def adapt(self, model: torch.nn.Module) -> None:
+        """Exchanges layers of a model for ones that train faster on this device. Names, weights and results stay."""
+        if compat.TORCH >= (2, 1):
+            depthwise.exchange(model)
+
     def failure(self, error: BaseException) -> str:
         """-> a sentence where it was the device that failed, with what its driver says; '' for another error."""
         return ''
@@ -129,10 +139,20 @@ class Accelerator:
             yield transform(batch)
 
 
+def about_cpu(word: str, path: str = '/proc/cpuinfo') -> str:
+    """-> what Linux says of the first CPU under this word, such as flags; '' where it says nothing."""
+    try:
+        with open(path) as f:
+            return next(line.split(':', 1)[1].strip() for line in f if line.startswith(word))
+    except (OSError, StopIteration):
+        return ''
+
+
 class Card(Accelerator):
     """What NPU and CUDA cards share: `module` is torch.npu or torch.cuda, which have the same functions."""
 
     autocast_dtype = torch.float16
+    mixes, channels_last = True, False
     called, visible = '', ''  # what a card is called, and the variable that chooses cards
 
     def __init__(self, index: int = 0):
@@ -182,6 +202,9 @@ class Card(Accelerator):
 
     def peak_memory(self) -> int:
         return self.module.max_memory_allocated()
+
+    def adapt(self, model: torch.nn.Module) -> None:
+        """Of a card, npu_patch.py says what is exchanged."""
 
     def seed(self, number: int) -> None:
         super().seed(number)

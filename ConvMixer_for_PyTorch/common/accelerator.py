@@ -53,13 +53,13 @@ class Accelerator:
 
     @property
     def mixes(self) -> bool:
-        """Whether mixed precision is faster than float32. Without these instructions bfloat16 is emulated, and many times slower."""
+        """Whether mixed precision is faster than float32. Without these instructions bfloat16 is emulated, and much slower."""
         return compat.TORCH >= (2, 1) and bool({'avx512_bf16', 'amx_bf16'} & set(about_cpu('flags').split()))
 
     @property
     def channels_last(self) -> bool:
         """Whether images and weights are faster in NHWC memory format."""
-        return compat.TORCH >= (2, 1) and 'avx512f' in about_cpu('flags').split()
+        return compat.TORCH >= (2, 1) and 'avx2' in about_cpu('flags').split()
 
     def synchronize(self) -> None:
         """Waits until the device has done all that it was asked to do."""

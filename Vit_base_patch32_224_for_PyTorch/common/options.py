@@ -248,7 +248,7 @@ def add_device(option, switch):
     option('--amp-impl', 'of mixed precision; auto: torch, or apex where this torch cannot', 'auto', 'auto native apex')
     option('--opt-level', 'O0: float32; O1, O2: levels of apex, one and the same in autocast', 'O1', 'O0 O1 O2')
     option('--loss-scale', 'dynamic, or a fixed number (float16 only)', 'dynamic', loss_scale)
-    help = 'keep images and weights in NHWC memory format (default: on a CPU with AVX-512)'
+    help = 'keep images and weights in NHWC memory format (default: on a CPU with AVX2)'
     switch('--channels-last', help, 'keep them in NCHW (default: elsewhere)', None)
     switch('--compile', 'compile the model by torch.compile (torch >= 2.0)')
     help = 'float32 products in the shorter HF32 (NPU) or TF32 (CUDA)'

@@ -40,7 +40,7 @@ def test_every_option_says_when_it_has_an_effect(name):
 
 def run_of(argv, kind='cpu', world=1):
     """-> what effects.idle reads of a Trainer, for a command line."""
-    device = argparse.Namespace(kind=kind, patched=False, pinning=dict)
+    device = argparse.Namespace(kind=kind, patched=False, pinning=dict, channels_last=False, mixes=kind != 'cpu')
     ranks = argparse.Namespace(rank=0, local=0, world=world, local_world=world)
     args = options.parse('', RECIPE, ['--data-path=/data', *argv.split()], Hooks(None))
     options.resolve(args, None, ['a', 'b'], device, ranks)

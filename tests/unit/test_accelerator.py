@@ -306,3 +306,22 @@ def test_a_step_with_a_scaled_loss(monkeypatch, loss_scale, options, fixed):
     did = native.scaler.did
     assert did[0] == ('init', options) and clipped == [8.0]
     assert did[1:] == [('unscale_', optimizer), ('step', optimizer), ('update', fixed)]
+
+
+@pytest.mark.parametrize(
+    'flags, mixes, channels_last',
+    [
+        ('fpu sse4_2', False, False),
+        ('avx2 fma', False, True),
+        ('avx2 avx512f avx512_bf16', True, True),
+        (None, False, False),
+    ],
+)
+def test_what_a_cpu_is_fast_with(monkeypatch, tmp_path, flags, mixes, channels_last):
+    """bfloat16 only where the chip computes in it; there is no such file outside Linux."""
+    path = tmp_path / 'cpuinfo'
+    if flags:
+        path.write_text(f'processor : 0\nmodel name : A chip\nflags\t\t: {flags}\n')
+    about = accelerator.about_cpu
+    monkeypatch.setattr(accelerator, 'about_cpu', lambda word: about(word, path))
+    assert (CPU.mixes, CPU.channels_last) == (mixes, channels_last)

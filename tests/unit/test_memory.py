@@ -54,6 +54,7 @@ def test_a_batch_in_parts(ranks, more, few_digits, tmp_path):
         'vit_tiny_patch16_224',
         '--img-size=32',
         '--device=cpu',
+        '--no-amp',
         '--workers=0',
     ]
     words += [

@@ -13,7 +13,7 @@ RECIPE = {
     'model': 'm', 'epochs': 300, 'warmup_epochs': 20, 'cooldown_epochs': 10, 'batch_size': 128, 'lr_base': 1e-3,
     'cases': {'finetune': {'lr_base': 5e-5}},
 }  # fmt: skip
-CPU = argparse.Namespace(kind='cpu')
+CPU = argparse.Namespace(kind='cpu', channels_last=False)
 ONE, EIGHT = (argparse.Namespace(rank=0, local=0, world=world, local_world=world) for world in (1, 8))
 
 

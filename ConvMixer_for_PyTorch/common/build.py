@@ -152,6 +152,8 @@ def optimizer(args: Any, made: nn.Module, accelerator: Any) -> Any:
         plain = create_optimizer(args, made)
     if getattr(plain, 'is_second_order', False):
         raise UserError(f'--opt {args.opt} needs second derivatives, which are not computed here; choose another')
+    if args.fused_optimizer is None:
+        return accelerator.faster_optimizer(plain)
     return accelerator.fused_optimizer(plain) if args.fused_optimizer else plain
 
 

@@ -253,7 +253,8 @@ def add_device(option, switch):
     switch('--compile', 'compile the model by torch.compile (torch >= 2.0)')
     help = 'float32 products in the shorter HF32 (NPU) or TF32 (CUDA)'
     switch('--hf32 --tf32', help, 'float32 products in full float32', None)
-    switch('--fused-optimizer', "update all parameters in a few kernels: torch_npu's NpuFused*, or torch's fused=True")
+    help = "update all parameters in a few kernels: torch_npu's NpuFused*, or torch's fused=True (default: on a CPU and on CUDA)"
+    switch('--fused-optimizer', help, 'update them as the optimizer does unless told', None)
     help = 'changes of npu_patch.py on an NPU: all that change no result, none, or names with commas'
     option('--npu-patch', help, 'all', metavar='NAMES')
     option('--profile', 'write a trace of N steps to <output-dir>/profile', 0, COUNT)

@@ -107,6 +107,13 @@ class Accelerator:
             )
         return like(optimizer, kind, fused=True)
 
+    def faster_optimizer(self, optimizer: Any) -> Any:
+        """-> the fastest that this device has without being asked; torch has fused ones for a CPU from 2.4 on"""
+        try:
+            return self.fused_optimizer(optimizer)
+        except (UserError, RuntimeError):
+            return optimizer
+
     def attention(self) -> Tuple[Optional[Callable], str]:
         """-> (function(q, k, v, scale, dropout=0.) on (B, heads, N, channels), or None; its name): the best kernel."""
         if hasattr(F, 'scaled_dot_product_attention'):
@@ -333,6 +340,9 @@ class Npu(Card):
         if fused is None:
             raise UserError(f'--fused-optimizer: there is no torch_npu.optim.NpuFused{kind} here; leave it out')
         return like(optimizer, fused)
+
+    def faster_optimizer(self, optimizer: Any) -> Any:
+        return optimizer  # NpuFused* demands that all parameters get a gradient, and may be asked for
 
     def failure(self, error: BaseException) -> str:
         """CANN has a number and a text for it. torch_npu tells them at the next synchronisation where an operator was queued."""

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from common import accelerator as accelerators
+from common import half_weights
 from common.errors import UserError
 
 Clip = Optional[Callable[[List[torch.Tensor]], Any]]
@@ -23,6 +24,10 @@ class Precision:
     def prepare(self, model: nn.Module, optimizer: Any) -> Tuple[nn.Module, Any]:
         """-> (model, optimizer), before DistributedDataParallel."""
         return model, optimizer
+
+    def network(self, model: nn.Module) -> nn.Module:
+        """-> what computes the forward pass of a training step, with the model's weights; the model, unless told."""
+        return model
 
     def autocast(self) -> Any:
         """-> the context of one forward pass."""
@@ -54,7 +59,7 @@ class Native(Precision):
     """torch.autocast, and a GradScaler where the dtype is float16. loss_scale: 'dynamic' or a number."""
 
     def __init__(self, accelerator: Any, dtype: torch.dtype, loss_scale: Any):
-        self.context, name = accelerator.autocast(dtype), str(dtype).replace('torch.', '')
+        self.dtype, self.context, name = dtype, accelerator.autocast(dtype), str(dtype).replace('torch.', '')
         if self.context is None:
             raise UserError(
                 f'--amp: torch {torch.__version__} has no autocast for {accelerator.kind} in {name}; use a newer torch, '
@@ -66,6 +71,9 @@ class Native(Precision):
             self.scaler = accelerator.grad_scaler(**({} if self.fixed is None else {'init_scale': self.fixed}))
         self.skips = self.scaler is not None
         self.words = f'autocast to {name}, {"no loss scale" if self.scaler is None else f"loss scale {loss_scale}"}'
+
+    def network(self, model: nn.Module) -> nn.Module:
+        return half_weights.HalfWeights(model, self.dtype) if half_weights.possible() else model
 
     def autocast(self) -> Any:
         return self.context()

@@ -1,0 +1,63 @@
+"""Weights in half precision for one forward pass, made together: autocast has a kernel for each weight, there and back."""
+
+from typing import Any, Dict, Iterator, List, Tuple
+
+import torch
+from torch import nn
+
+CAST = (nn.Linear, nn.Conv2d)  # the modules whose weights autocast makes half
+TOGETHER = 48  # weights of one cast; torch_npu's kernel takes as many, and gradients need not wait for all the others
+
+
+def possible() -> bool:
+    """Whether this torch can: from 2.1 on."""
+    return hasattr(torch, '_foreach_copy_') and hasattr(torch, 'func')
+
+
+class Cast(torch.autograd.Function):
+    """(dtype, *weights) -> the weights in that dtype; their gradients come back in the weights' own."""
+
+    @staticmethod
+    def forward(ctx, dtype, *weights):
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*weights)
+        halves = [torch.empty_like(weight, dtype=dtype) for weight in weights]
+        torch._foreach_copy_(halves, list(weights))
+        return tuple(halves)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        there = [place for place, gradient in enumerate(gradients) if gradient is not None]
+        wide: List[Any] = [None] * len(gradients)
+        for place in there:
+            wide[place] = torch.empty_like(ctx.saved_tensors[place])
+        torch._foreach_copy_([wide[place] for place in there], [gradients[place] for place in there])
+        return (None, *wide)
+
+
+class HalfWeights(nn.Module):
+    """A model in training whose linear layers and convolutions get their weights in half precision.
+
+    The model itself keeps its float32 weights, which are trained; the numbers are those of autocast.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.model, self.dtype = model, dtype
+
+    def weights(self) -> Iterator[Tuple[str, torch.Tensor]]:
+        """-> (name, weight) of what is cast, each weight once."""
+        seen: Dict[int, bool] = {}
+        for prefix, module in self.model.named_modules():
+            for name, weight in module.named_parameters(recurse=False) if isinstance(module, CAST) else ():
+                if seen.setdefault(id(weight), True) and weight.dtype == torch.float32:
+                    seen[id(weight)] = False
+                    yield (f'{prefix}.{name}' if prefix else name), weight
+
+    def forward(self, images):
+        named = list(self.weights())
+        halves = {}
+        for start in range(0, len(named), TOGETHER):
+            names, weights = zip(*named[start : start + TOGETHER])
+            halves.update(zip(names, Cast.apply(self.dtype, *weights)))
+        return torch.func.functional_call(self.model, halves, (images,))

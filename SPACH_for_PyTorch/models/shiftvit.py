@@ -9,6 +9,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from common.compat import trunc_normal_
+from common.drop_path import add_branch
 
 from .stochastic_depth import drop_path_layer, linear_rates
 
@@ -61,7 +62,7 @@ class ShiftViTBlock(nn.Module):
 
     def forward(self, x):
         x = shift_feat(x, self.n_div)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        return add_branch(x, self.mlp(self.norm2(x)), self.drop_path)
 
 
 class PatchMerging(nn.Module):

@@ -10,7 +10,7 @@ from timm.optim import create_optimizer
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from common import compat, data, drop_path, npu_patches, weights
+from common import batch_counters, compat, data, drop_path, npu_patches, weights
 from common.averaging import Average
 from common.device_data import BadImages, EvalTransform, PrefetchLoader, TrainTransform, mixup_of
 from common.errors import UserError
@@ -55,6 +55,7 @@ def model(args: Any, hooks: Any, accelerator: Any, ranks: Any, classes: List[str
     if args.sync_bn and ranks.world > 1:
         made = nn.SyncBatchNorm.convert_sync_batchnorm(made)
     made = made.to(accelerator.device)
+    batch_counters.count_together(made)
     return made.to(memory_format=torch.channels_last) if args.channels_last else made
 
 

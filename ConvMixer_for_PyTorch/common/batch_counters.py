@@ -33,7 +33,9 @@ class Counters:
 
 def count_together(model: nn.Module) -> None:
     """Changes the batch norms of a network in place, where it is on its device; its state has the same names and numbers."""
-    norms = [m for m in model.modules() if type(m) is nn.BatchNorm2d and m.track_running_stats and m.momentum is not None]
+    norms = [
+        m for m in model.modules() if type(m) is nn.BatchNorm2d and m.track_running_stats and m.momentum is not None
+    ]
     if not norms:
         return
     model.register_forward_pre_hook(Counters(norms).count)

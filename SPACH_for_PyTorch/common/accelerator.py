@@ -187,6 +187,14 @@ class Card(Accelerator):
         super().seed(number)
         self.module.manual_seed(number)
 
+    def upload(self, tensor: torch.Tensor) -> torch.Tensor:
+        """-> a tensor of the host on the card, without waiting where pages can be locked."""
+        options = self.pinning()
+        if options:
+            named = options.get('pin_memory_device')
+            tensor = tensor.pin_memory(named) if named else tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
     def prefetch(self, batches: Iterable[Any], transform: Callable) -> Iterator[Any]:
         """Transforms the next batch on a side stream while the current one is used.
 

@@ -1,16 +1,19 @@
 """What is done for all weights or blocks at once gives the numbers of doing it one by one: half weights, drop paths,
-the average, the counters of batch norms."""
+the average, the counters of batch norms, erasing."""
 
 import copy
+import random
 
 import pytest
 import torch
+from timm.data.random_erasing import RandomErasing
 from timm.utils import ModelEmaV2
 from torch import nn
 
 from common import batch_counters, drop_path, half_weights
 from common.averaging import Average
 from common.compat import DropPath
+from common.erasing import BatchErasing
 from helpers import FOLDERS, VAN, describe, in_folder
 
 
@@ -110,6 +113,22 @@ def test_counters_of_batch_norms():
             for (name, mine), theirs in zip(net.state_dict().items(), plain.state_dict().values()):
                 assert torch.equal(mine, theirs), name
     assert counted[2].num_batches_tracked == 2
+
+
+@pytest.mark.parametrize('mode', ['const', 'rand', 'pixel'])
+def test_erasing_of_a_batch(mode):
+    """The boxes are timm's, and what is outside them is untouched."""
+    images, options = torch.full((64, 3, 40, 30), 9.0), {'probability': 0.5, 'mode': mode, 'max_count': 2}
+    random.seed(3)
+    theirs = RandomErasing(device='cpu', **options)(images.clone())
+    random.seed(3)
+    ours = BatchErasing(lambda tensor: tensor, **options)(images)
+    assert torch.equal(ours == 9, theirs == 9) and images.eq(9).all()
+    erased = (ours != 9).flatten(1)
+    assert 16 < erased.any(1).sum() < 48
+    values = {'const': 1, 'rand': 6, 'pixel': 99}[mode]  # in three channels of two boxes, at most
+    counts = [image[image != 9].unique().numel() for image in ours]
+    assert max(counts) <= values if mode != 'pixel' else max(counts) > values
 
 
 def compiled():

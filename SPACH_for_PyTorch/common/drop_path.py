@@ -47,18 +47,9 @@ class Draw:
 class DrawnAhead(DropPath):
     """timm's, with a mask that was drawn before; without one it draws by itself."""
 
-    def mask(self, x: torch.Tensor) -> Any:
-        return self.draw.take(self.place, x) if self.training else None
-
     def forward(self, x):
-        mask = self.mask(x)
+        mask = self.draw.take(self.place, x) if self.training else None
         return super().forward(x) if mask is None else x * mask
-
-
-def add_branch(x: torch.Tensor, branch: torch.Tensor, path: nn.Module) -> torch.Tensor:
-    """x + path(branch), where it can be by one kernel."""
-    mask = path.mask(branch) if isinstance(path, DrawnAhead) and branch.dtype == x.dtype else None
-    return x + path(branch) if mask is None else torch.addcmul(x, branch, mask)
 
 
 def draw_together(model: nn.Module) -> None:

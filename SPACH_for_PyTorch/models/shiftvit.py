@@ -9,7 +9,6 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from common.compat import trunc_normal_
-from common.drop_path import add_branch
 
 from .stochastic_depth import drop_path_layer, linear_rates
 
@@ -62,7 +61,7 @@ class ShiftViTBlock(nn.Module):
 
     def forward(self, x):
         x = shift_feat(x, self.n_div)
-        return add_branch(x, self.mlp(self.norm2(x)), self.drop_path)
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class PatchMerging(nn.Module):

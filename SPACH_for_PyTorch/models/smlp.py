@@ -7,8 +7,6 @@ arXiv:2109.05422. Upstream: models/smlp.py.
 import torch
 import torch.nn as nn
 
-from common.drop_path import add_branch
-
 from .stochastic_depth import drop_path_layer, linear_rates
 
 
@@ -148,8 +146,8 @@ class sMLPNet(nn.Module):
             x = embed(x)
             for _ in range(depth):
                 token_mix, channel_mix, drop_path = next(blocks)
-                x = add_branch(x, token_mix(x), drop_path)
-                x = add_branch(x, channel_mix(x), drop_path)
+                x = x + drop_path(token_mix(x))
+                x = x + drop_path(channel_mix(x))
         return self.batch_norm(x).mean(dim=(2, 3))
 
     def forward(self, x):

@@ -69,7 +69,9 @@ class TrainTransform(EvalTransform):
             options = {'probability': args.reprob, 'mode': args.remode, 'max_count': args.recount}
             # On a CPU numbers cost more than calls do: timm's draws those of the boxes only.
             alone = accelerator.kind == 'cpu'
-            self.erase = RandomErasing(device='cpu', **options) if alone else BatchErasing(accelerator.upload, **options)
+            self.erase = (
+                RandomErasing(device='cpu', **options) if alone else BatchErasing(accelerator.upload, **options)
+            )
         self.mixup, self.mixup_off_epoch = mixup_of(args), args.mixup_off_epoch
         self.seed, self.rank = args.seed, ranks.rank
 

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from common.compat import DropPath, to_2tuple, trunc_normal_
-from common.drop_path import add_branch
 from common.variants import entry_point, look_up
 
 # name: (channels of the four stages, MLP expansion, blocks)   - paper, table 2; b4-b6 from upstream's registry
@@ -95,8 +94,8 @@ class Block(nn.Module):
         self.layer_scale_2 = nn.Parameter(torch.full((dim,), 1e-2))
 
     def forward(self, x):
-        x = add_branch(x, self.layer_scale_1[:, None, None] * self.attn(self.norm1(x)), self.drop_path)
-        return add_branch(x, self.layer_scale_2[:, None, None] * self.mlp(self.norm2(x)), self.drop_path)
+        x = x + self.drop_path(self.layer_scale_1[:, None, None] * self.attn(self.norm1(x)))
+        return x + self.drop_path(self.layer_scale_2[:, None, None] * self.mlp(self.norm2(x)))
 
 
 class OverlapPatchEmbed(nn.Module):

@@ -52,8 +52,7 @@ class Blocks(nn.Module):
         self.seen = []
 
     def forward(self, x):
-        added = drop_path.add_branch(torch.zeros_like(x), x, self.shared)
-        self.seen = [self.shared(x), added, self.own(x), self.none(x), self.own(x.bfloat16()), self.own(x)]
+        self.seen = [self.shared(x), self.shared(x), self.own(x), self.none(x), self.own(x.bfloat16()), self.own(x)]
         return sum(self.seen)
 
 

@@ -7,8 +7,6 @@ arXiv:2108.13002.
 import torch
 import torch.nn as nn
 
-from common.drop_path import add_branch
-
 from ..stochastic_depth import drop_path_layer
 from .layers import ChannelMLP, DWConv, make_spatial_func, make_stem
 from .misc import init_weights, layer_norm, reshape2n
@@ -36,9 +34,9 @@ class MixingBlock(nn.Module):
     def forward(self, x):
         mixed = x
         if self.spatial_func is not None:
-            mixed = add_branch(x, self.gamma_1 * self.spatial_func(self.norm1(x)), self.drop_path)
+            mixed = x + self.drop_path(self.gamma_1 * self.spatial_func(self.norm1(x)))
         x = mixed + self.cpe_net(x)
-        return add_branch(x, self.channel_func(self.norm2(x)), self.drop_path)
+        return x + self.drop_path(self.channel_func(self.norm2(x)))
 
 
 def make_blocks(arch, dim, hw, drop_paths, shared, num_heads, token_ratio, channel_ratio, drop_rate):

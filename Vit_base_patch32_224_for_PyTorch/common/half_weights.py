@@ -44,20 +44,20 @@ class HalfWeights(nn.Module):
     def __init__(self, model: nn.Module, dtype: torch.dtype):
         super().__init__()
         self.model, self.dtype = model, dtype
-
-    def weights(self) -> Iterator[Tuple[str, torch.Tensor]]:
-        """-> (name, weight) of what is cast, each weight once."""
-        seen: Dict[int, bool] = {}
-        for prefix, module in self.model.named_modules():
-            for name, weight in module.named_parameters(recurse=False) if isinstance(module, CAST) else ():
-                if seen.setdefault(id(weight), True) and weight.dtype == torch.float32:
-                    seen[id(weight)] = False
-                    yield (f'{prefix}.{name}' if prefix else name), weight
+        named = list(cast_weights(model))
+        self.parts = [tuple(zip(*named[start : start + TOGETHER])) for start in range(0, len(named), TOGETHER)]
 
     def forward(self, images):
-        named = list(self.weights())
-        halves = {}
-        for start in range(0, len(named), TOGETHER):
-            names, weights = zip(*named[start : start + TOGETHER])
+        halves: Dict[str, torch.Tensor] = {}
+        for names, weights in self.parts:
             halves.update(zip(names, Cast.apply(self.dtype, *weights)))
-        return torch.func.functional_call(self.model, halves, (images,))
+        # A weight that two modules share is replaced in one, and autocast serves the other.
+        return torch.func.functional_call(self.model, halves, (images,), tie_weights=False)
+
+
+def cast_weights(model: nn.Module) -> Iterator[Tuple[str, torch.Tensor]]:
+    """-> (name, weight) of what is cast"""
+    for prefix, module in model.named_modules():
+        for name, weight in module.named_parameters(recurse=False) if isinstance(module, CAST) else ():
+            if weight.dtype == torch.float32:
+                yield (f'{prefix}.{name}' if prefix else name), weight

@@ -35,14 +35,14 @@ class Precision:
 
     def backward(self, loss: torch.Tensor, optimizer: Any, clip: Clip = None) -> None:
         """Gradients of a scalar loss, clipped."""
-        optimizer.zero_grad()
         loss.backward()
         if clip is not None:
             clip(parameters_of(optimizer))
 
     def update(self, optimizer: Any) -> None:
-        """Changes the weights by the gradients."""
+        """Changes the weights by the gradients, and lets go of these: the next forward pass has their memory."""
         optimizer.step()
+        optimizer.zero_grad()
 
     def weights(self, model: nn.Module, optimizer: Any) -> Dict[str, torch.Tensor]:
         """-> the model's state dict for a checkpoint, in the precision that training keeps."""
@@ -81,7 +81,6 @@ class Native(Precision):
     def backward(self, loss: torch.Tensor, optimizer: Any, clip: Clip = None) -> None:
         if self.scaler is None:
             return super().backward(loss, optimizer, clip)
-        optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         if clip is not None:
             self.scaler.unscale_(optimizer)
@@ -92,6 +91,7 @@ class Native(Precision):
             return super().update(optimizer)
         self.scaler.step(optimizer)  # leaves the update out when a gradient overflowed
         self.scaler.update(self.fixed)  # a number keeps the scale
+        optimizer.zero_grad()
 
     def state_dict(self) -> Dict[str, Any]:
         return self.scaler.state_dict() if self.scaler is not None else {}
@@ -132,7 +132,6 @@ class Apex(Precision):
         return {**model.state_dict(), **{name: weight.detach() for name, weight in masters}}
 
     def backward(self, loss: torch.Tensor, optimizer: Any, clip: Clip = None) -> None:
-        optimizer.zero_grad()
         with self.amp.scale_loss(loss, optimizer) as scaled:
             scaled.backward()
         if clip is not None:

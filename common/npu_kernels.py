@@ -39,5 +39,5 @@ def register() -> None:
     if LIBRARIES:
         return
     LIBRARIES.append(torch.library.Library('aten', 'IMPL'))
-    for name, function in (('_foreach_addcdiv_.ScalarList', addcdiv_), ('_foreach_mul_.Tensor', mul_)):
-        LIBRARIES[0].impl(name, function, 'PrivateUse1')
+    LIBRARIES[0].impl('_foreach_addcdiv_.ScalarList', addcdiv_, 'PrivateUse1')
+    LIBRARIES[0].impl('_foreach_mul_.Tensor', mul_, 'PrivateUse1')

@@ -75,13 +75,14 @@ def rival(counter):
     """The recipe as one would write it from timm's parts, in the manner of timm's own train.py."""
     import torch
     import torch_npu  # noqa: F401
-    from timm.utils import ModelEmaV2, NativeScaler, dispatch_clip_grad
+    from timm.utils import ModelEmaV2, NativeScaler, dispatch_clip_grad, random_seed
 
     from common import options
     from train import HOOKS, RECIPE
 
     args = options.parse('', RECIPE, hooks=HOOKS)
     device, half = torch.device('npu:0'), None if args.amp is False else getattr(torch, args.amp_dtype)
+    random_seed(args.seed)
     batches, mixup, criterion = rival_data(args, device)
     wanted = {'num_classes': 10, 'img_size': args.img_size, 'drop_path': args.drop_path, **HOOKS.model_options(args)}
     model = HOOKS.create_model(args.model, **wanted).to(device).train()
@@ -151,13 +152,13 @@ def count_here(who, path):
 # ---- in the process of the bench
 
 
-def measure(who, folder, precision, data, environment):
-    """who: ours or rival. -> what one step asks for on average: {'launches': {operator: n}, 'copies': {direction: n}, 'bytes':
+def measure(who, folder, precision, data, environment, also=()):
+    """who: ours or rival; also: further options. -> what one step asks for on average: {'launches': {operator: n}, 'copies': {direction: n}, 'bytes':
     {direction: n}, 'waits': n}"""
     with tempfile.TemporaryDirectory() as out:
         path = os.path.join(out, 'counts.json')
         words = ['--data-path', str(data), '--model', helpers.describe(folder)['model'], *SMALL, f'--output-dir={out}']
-        words += [f'--max-steps={FIRST + STEPS}', *PRECISIONS[precision]]
+        words += [f'--max-steps={FIRST + STEPS}', *PRECISIONS[precision], *also]
         env = helpers.environment(**environment)
         command = [sys.executable, __file__, '--here', who, path, *words]
         done = subprocess.run(command, cwd=TOP / folder, env=env, capture_output=True, text=True)
@@ -208,6 +209,9 @@ def main():
         '--launches', action='store_true', help='also our operators, and how many of them the rival has'
     )
     parser.add_argument('--write', action='store_true', help=f'store the counts in {STORED.relative_to(TOP)}')
+    parser.add_argument(
+        '--also', nargs='+', default=[], metavar='WORD', help='further options of train.py (--also=--opt=lamb)'
+    )
     args = parser.parse_args()
     environment = helpers.simulated()
     folders = [name for name in helpers.FOLDERS if not args.folders or any(word in name for word in args.folders)]
@@ -219,7 +223,7 @@ def main():
         )
         print('|---|---|---|---|---|---|---|---|')
         for folder, precision in itertools.product(folders, args.precisions):
-            found = {who: measure(who, folder, precision, data, environment) for who in ('ours', 'rival')}
+            found = {who: measure(who, folder, precision, data, environment, args.also) for who in ('ours', 'rival')}
             counted[f'{folder} {precision}'] = found
             print(row(folder, precision, found), flush=True)
             names = {name for each in found.values() for name in each['launches']} if args.launches else ()

@@ -35,9 +35,10 @@ def mul_(tensors: Sequence[Any], factor: Any) -> None:
 
 
 def register() -> None:
-    """Once in a process."""
+    """Once in a process, as far as this torch has the operators."""
     if LIBRARIES:
         return
     LIBRARIES.append(torch.library.Library('aten', 'IMPL'))
-    LIBRARIES[0].impl('_foreach_addcdiv_.ScalarList', addcdiv_, 'PrivateUse1')
-    LIBRARIES[0].impl('_foreach_mul_.Tensor', mul_, 'PrivateUse1')
+    for name, overload, function in (('_foreach_addcdiv_', 'ScalarList', addcdiv_), ('_foreach_mul_', 'Tensor', mul_)):
+        if hasattr(getattr(torch.ops.aten, name), overload):
+            LIBRARIES[0].impl(f'{name}.{overload}', function, 'PrivateUse1')

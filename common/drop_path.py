@@ -36,7 +36,7 @@ class Draw:
     def take(self, path: int, like: torch.Tensor) -> Any:
         """-> the next mask (N, 1, ...) of a path, for a tensor (N, ...); None where none is left, or not for so many."""
         first = next(iter(self.masks.values()), None)
-        if first is None or self.used[path] == USES or first.shape[2] != len(like) or first.device != like.device:
+        if first is None or self.used[path] == USES or first.shape[2] != len(like):
             return None
         if like.dtype not in self.masks:
             self.masks[like.dtype] = first.to(like.dtype)

@@ -1,6 +1,6 @@
 """Weights in half precision for one forward pass, made together: autocast has a kernel for each weight, there and back."""
 
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, Tuple
 
 import torch
 from torch import nn
@@ -27,11 +27,10 @@ class Cast(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *gradients):
-        there = [place for place, gradient in enumerate(gradients) if gradient is not None]
-        wide: List[Any] = [None] * len(gradients)
-        for place in there:
-            wide[place] = torch.empty_like(ctx.saved_tensors[place])
-        torch._foreach_copy_([wide[place] for place in there], [gradients[place] for place in there])
+        pairs = zip(ctx.saved_tensors, gradients)
+        wide = [None if gradient is None else torch.empty_like(weight) for weight, gradient in pairs]
+        there = [pair for pair in zip(wide, gradients) if pair[1] is not None]
+        torch._foreach_copy_(*map(list, zip(*there)))
         return (None, *wide)
 
 

@@ -168,12 +168,15 @@ def test_what_a_910a_has_not_is_said(npu, few_digits, tmp_path):
 
 
 @pytest.mark.parametrize('name', FOLDERS)
-def test_counts_of_a_step(name, npu, few_digits):
+@pytest.mark.parametrize(
+    'precision', ['float16', *[pytest.param(p, marks=pytest.mark.long) for p in ('float32', 'bfloat16')]]
+)
+def test_counts_of_a_step(name, precision, npu, few_digits):
     """Launches, copies and waits are those of ci/benches/npu.json; `python ci/bench.py npu --write` after a wanted change."""
     from benches import npu as bench  # here: the children of other tests have no ci/ on their path
 
-    known = json.loads(bench.STORED.read_text())[f'{name} float16']['ours']
-    assert bench.measure('ours', name, 'float16', few_digits, npu) == known
+    known = json.loads(bench.STORED.read_text())[f'{name} {precision}']['ours']
+    assert bench.measure('ours', name, precision, few_digits, npu) == known
 
 
 def test_a_step_launches_a_third_less_than_timms_parts():

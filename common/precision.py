@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from common import accelerator as accelerators
+from common import half_weights
 from common.errors import UserError
 
 Clip = Optional[Callable[[List[torch.Tensor]], Any]]
@@ -24,6 +25,10 @@ class Precision:
         """-> (model, optimizer), before DistributedDataParallel."""
         return model, optimizer
 
+    def network(self, model: nn.Module) -> nn.Module:
+        """-> what computes the forward pass of a training step, with the model's weights; the model, unless told."""
+        return model
+
     def autocast(self) -> Any:
         """-> the context of one forward pass."""
         return contextlib.nullcontext()
@@ -33,7 +38,6 @@ class Precision:
 
         The gradients of a loss are computed, and what they needed is let go of, before the next loss is asked for.
         """
-        optimizer.zero_grad()
         total = None
         for loss in losses:
             self.gradients(loss, optimizer)
@@ -50,8 +54,9 @@ class Precision:
         clip(parameters_of(optimizer))
 
     def update(self, optimizer: Any) -> None:
-        """Changes the weights by the gradients."""
+        """Changes the weights by the gradients, and lets go of these: the next forward pass has their memory."""
         optimizer.step()
+        optimizer.zero_grad()
 
     def weights(self, model: nn.Module, optimizer: Any) -> Dict[str, torch.Tensor]:
         """-> the model's state dict for a checkpoint, in the precision that training keeps."""
@@ -68,7 +73,7 @@ class Native(Precision):
     """torch.autocast, and a GradScaler where the dtype is float16. loss_scale: 'dynamic' or a number."""
 
     def __init__(self, accelerator: Any, dtype: torch.dtype, loss_scale: Any):
-        self.context, name = accelerator.autocast(dtype), str(dtype).replace('torch.', '')
+        self.dtype, self.context, name = dtype, accelerator.autocast(dtype), str(dtype).replace('torch.', '')
         if self.context is None:
             raise UserError(
                 f'--amp: torch {torch.__version__} has no autocast for {accelerator.kind} in {name}; use a newer torch, '
@@ -80,6 +85,9 @@ class Native(Precision):
             self.scaler = accelerator.grad_scaler(**({} if self.fixed is None else {'init_scale': self.fixed}))
         self.skips = self.scaler is not None
         self.words = f'autocast to {name}, {"no loss scale" if self.scaler is None else f"loss scale {loss_scale}"}'
+
+    def network(self, model: nn.Module) -> nn.Module:
+        return half_weights.HalfWeights(model, self.dtype) if half_weights.possible() else model
 
     def autocast(self) -> Any:
         return self.context()
@@ -97,6 +105,7 @@ class Native(Precision):
             return super().update(optimizer)
         self.scaler.step(optimizer)  # leaves the update out when a gradient overflowed
         self.scaler.update(self.fixed)  # a number keeps the scale
+        optimizer.zero_grad()
 
     def state_dict(self) -> Dict[str, Any]:
         return self.scaler.state_dict() if self.scaler is not None else {}

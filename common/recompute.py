@@ -14,6 +14,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from common import drop_path
+
 # before torch 1.11 there is one way only; today's default is the other one
 OPTIONS = {'use_reentrant': False} if 'use_reentrant' in inspect.signature(checkpoint).parameters else {}
 
@@ -27,11 +29,12 @@ class Recomputed:
     def __call__(self, *inputs: torch.Tensor) -> Any:
         if not torch.is_grad_enabled():
             return self.plain(*inputs)
-        seen = []
+        times, masks = [], drop_path.taken(self.block)
 
         def compute(*again):
-            seen.append(again)
-            with uncounted(self.block) if len(seen) > 1 else contextlib.nullcontext():
+            times.append(len(times))
+            drop_path.put_back(masks)
+            with uncounted(self.block) if len(times) > 1 else contextlib.nullcontext():
                 return self.plain(*again)
 
         return checkpoint(compute, *inputs, **OPTIONS)

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 import torch
 import torch.nn.functional as F
 
-from common import compat, depthwise
+from common import compat, depthwise, npu_kernels
 from common.errors import UserError
 
 NO_TORCH_NPU = 'torch_npu is not installed: pip install -r npu_requirements.txt on a host with CANN'
@@ -217,6 +217,14 @@ class Card(Accelerator):
         super().seed(number)
         self.module.manual_seed(number)
 
+    def upload(self, tensor: torch.Tensor) -> torch.Tensor:
+        """-> a tensor of the host on the card, without waiting where pages can be locked."""
+        options = self.pinning()
+        if options:
+            named = options.get('pin_memory_device')
+            tensor = tensor.pin_memory(named) if named else tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
     def prefetch(self, batches: Iterable[Any], transform: Callable) -> Iterator[Any]:
         """Transforms the next batch on a side stream while the current one is used.
 
@@ -293,6 +301,7 @@ class Npu(Card):
         if compat.TORCH >= (2, 1):
             npu.set_compile_mode(jit_compile=False)  # precompiled kernels: no compilation at each new shape
             npu.config.allow_internal_format = False  # private formats would bring the compilation back
+            npu_kernels.register()
 
     @staticmethod
     def load() -> Any:
@@ -317,11 +326,12 @@ class Npu(Card):
         return amp.autocast  # torch_npu 1.8: float16 only
 
     def grad_scaler(self, **options: Any) -> Any:
+        """torch's waits for the card once in a step, torch_npu's three times; but that one knows chips without inf and nan."""
         amp = getattr(self.npu, 'amp', None)
-        if hasattr(amp, 'GradScaler'):  # the one that reads the overflow register of chips without inf and nan
-            return amp.GradScaler(**options)
         if hasattr(torch, 'amp') and hasattr(torch.amp, 'GradScaler') and self.npu.utils.is_support_inf_nan():
             return torch.amp.GradScaler('npu', **options)
+        if hasattr(amp, 'GradScaler'):
+            return amp.GradScaler(**options)
         raise UserError('this torch for Ascend has no GradScaler: use --amp-impl apex, or --no-amp')
 
     def short_float32(self, on: Optional[bool]) -> None:

@@ -10,6 +10,7 @@ import torch
 from timm.data.random_erasing import RandomErasing
 
 from common.data import WAY_OUT, Batch, derive_seed, seed_host
+from common.erasing import BatchErasing
 from common.errors import UserError
 from common.legacy import DeviceMixup
 from common.watchdog import IMAGES, STEP
@@ -65,7 +66,12 @@ class TrainTransform(EvalTransform):
         super().__init__(args, accelerator)
         self.erase = None
         if args.reprob > 0 and not args.no_aug:
-            self.erase = RandomErasing(args.reprob, mode=args.remode, max_count=args.recount, device=accelerator.device)
+            options = {'probability': args.reprob, 'mode': args.remode, 'max_count': args.recount}
+            # On a CPU numbers cost more than calls do: timm's draws those of the boxes only.
+            alone = accelerator.kind == 'cpu'
+            self.erase = (
+                RandomErasing(device='cpu', **options) if alone else BatchErasing(accelerator.upload, **options)
+            )
         self.mixup, self.mixup_off_epoch = mixup_of(args), args.mixup_off_epoch
         self.seed, self.rank = args.seed, ranks.rank
 

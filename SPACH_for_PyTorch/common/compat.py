@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Optional
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 try:  # timm >= 0.9
@@ -17,7 +18,7 @@ except ImportError:
 
 __all__ = [
     *('TORCH', 'DropPath', 'to_2tuple', 'trunc_normal_'),
-    *('autocast', 'compiled', 'is_distributed', 'loader_options', 'optimizer_kernels'),
+    *('autocast', 'compiled', 'ddp_options', 'is_distributed', 'loader_options', 'optimizer_kernels'),
 ]
 
 TORCH = tuple(int(n) for n in re.match(r'(\d+)\.(\d+)', torch.__version__).groups())  # such as (2, 12)
@@ -48,6 +49,12 @@ def optimizer_kernels(optimizer: Any) -> str:
     if foreach is None and default is not None and 'foreach' in first:  # torch decides by the device of the weights
         foreach = default(first['params'], differentiable=False)[1]
     return f'{name}, {"foreach" if foreach else "weight by weight"}'
+
+
+def ddp_options(**wanted: Any) -> Dict[str, Any]:
+    """-> those of the options that this torch's DistributedDataParallel knows."""
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    return {name: value for name, value in wanted.items() if name in known}
 
 
 def loader_options(workers: int) -> Dict[str, Any]:

@@ -84,7 +84,7 @@ class Trainer:
         self.model, optimizer = self.precision.prepare(self.model, optimizer)
         with build.blame(f'--sched {args.sched}'):
             schedule, self.epochs = self.hooks.schedule(args, optimizer, self.steps)
-        self.net = build.network(args, self.model, self.accelerator, self.ranks)
+        self.net = build.network(args, self.model, self.precision, self.accelerator, self.ranks)
         self.state = TrainState(self.model, ema, optimizer, schedule, self.precision, self.steps)
         if args.resume:
             self.state.resume(loaded, args, self.ranks.world, self.log.say)

@@ -7,11 +7,11 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 import torch
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer
-from timm.utils import ModelEmaV2
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from common import compat, data, npu_patches, recompute, weights
+from common import batch_counters, compat, data, drop_path, npu_patches, recompute, weights
+from common.averaging import Average
 from common.device_data import BadImages, EvalTransform, PrefetchLoader, TrainTransform, mixup_of
 from common.errors import UserError
 
@@ -49,15 +49,13 @@ def model(args: Any, hooks: Any, accelerator: Any, ranks: Any, classes: List[str
     if loaded is not None:
         load_weights(made, loaded, args, hooks, classes, say)
     patch(made, args, hooks, accelerator, say)
-    if not args.compile:
-        accelerator.adapt(made)
-    if args.grad_checkpointing and args.case != 'eval':
-        recompute.recompute(made, hooks.blocks)
+    exchange(made, args, hooks, accelerator)
     if args.sync_bn and ranks.world > 1 and accelerator.kind == 'cpu':
         raise UserError('--sync-bn: torch has it for accelerators only; leave it out on a CPU')
     if args.sync_bn and ranks.world > 1:
         made = nn.SyncBatchNorm.convert_sync_batchnorm(made)
     made = made.to(accelerator.device)
+    batch_counters.count_together(made)
     return made.to(memory_format=torch.channels_last) if args.channels_last else made
 
 
@@ -88,15 +86,28 @@ def patch(made: nn.Module, args: Any, hooks: Any, accelerator: Any, say: Say) ->
             say(f'Patch {line}')
 
 
-def network(args: Any, made: nn.Module, accelerator: Any, ranks: Any) -> nn.Module:
+def exchange(made: nn.Module, args: Any, hooks: Any, accelerator: Any) -> None:
+    """Exchanges modules for ones that are faster or take less memory. Names, weights and results stay."""
+    if not args.compile:
+        accelerator.adapt(made)
+    drop_path.draw_together(made)
+    if args.grad_checkpointing and args.case != 'eval':
+        recompute.recompute(made, hooks.blocks)
+
+
+def network(args: Any, made: nn.Module, precision: Any, accelerator: Any, ranks: Any) -> nn.Module:
     """-> what is trained: the model, compiled and distributed as asked. Its weights are the model's."""
     net = made
     if args.compile:
         net = compat.compiled(net)
         if net is None:
             raise UserError(f'--compile needs torch 2.0 or newer, and this is {torch.__version__}; leave it out')
+    elif accelerator.kind != 'cpu':  # where a launch costs
+        net = precision.network(net)
     if ranks.world > 1:
-        net = DistributedDataParallel(net, device_ids=accelerator.ddp_devices)
+        # a fused optimizer of torch_npu keeps the gradients in a memory of its own
+        options = compat.ddp_options(gradient_as_bucket_view=not args.fused_optimizer)
+        net = DistributedDataParallel(net, device_ids=accelerator.ddp_devices, **options)
     return net
 
 
@@ -113,8 +124,8 @@ def attention_kernel(module: nn.Module) -> str:
     return getattr(module, 'kernel', '') or plain[getattr(module, 'fused_attn', None)]
 
 
-def average(args: Any, made: nn.Module) -> Optional[ModelEmaV2]:
-    return ModelEmaV2(made, decay=args.model_ema_decay) if args.model_ema else None
+def average(args: Any, made: nn.Module) -> Optional[Average]:
+    return Average(made, decay=args.model_ema_decay) if args.model_ema else None
 
 
 # ---- the data

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import time
 
 import pytest
@@ -167,12 +168,27 @@ def test_what_a_910a_has_not_is_said(npu, few_digits, tmp_path):
 
 
 @pytest.mark.parametrize('name', FOLDERS)
-def test_counts_of_a_step(name, npu, few_digits):
-    """Launches, copies and waits are those of ci/npu_counts.json; `python ci/npu_counts.py --write` after a wanted change."""
-    import npu_counts  # here: the children of other tests have no ci/ on their path
+@pytest.mark.parametrize(
+    'precision', ['float16', *[pytest.param(p, marks=pytest.mark.long) for p in ('float32', 'bfloat16')]]
+)
+def test_counts_of_a_step(name, precision, npu, few_digits):
+    """Launches, copies and waits are those of ci/benches/npu.json; `python ci/bench.py npu --write` after a wanted change."""
+    from benches import npu as bench  # here: the children of other tests have no ci/ on their path
 
-    known = json.loads(npu_counts.STORED.read_text())[f'{name} float16']
-    assert npu_counts.measure(name, 'float16', few_digits, npu) == known
+    known = json.loads(bench.STORED.read_text())[f'{name} {precision}']['ours']
+    assert bench.measure('ours', name, precision, few_digits, npu) == known
+
+
+def test_a_step_launches_a_third_less_than_timms_parts():
+    """Of what is stored: the geometric mean of the folders in each precision. The host waits for the gradient scaler alone."""
+    from benches import npu as bench
+
+    stored = json.loads(bench.STORED.read_text())
+    assert set(stored) == {f'{name} {precision}' for name in FOLDERS for precision in bench.PRECISIONS}
+    for precision, parts in bench.ratios(stored).items():
+        assert statistics.geometric_mean(parts.values()) < 2 / 3, precision
+    for key, found in stored.items():
+        assert found['ours']['waits'] == (1 if key.endswith(' float16') else 0), key
 
 
 # ---- switches, a script, what fails

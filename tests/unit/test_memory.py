@@ -13,6 +13,7 @@ def one_step(name, on):
     """In a child. -> bytes that the gradients keep, [loss, gradients, buffers] of a step with dropped blocks"""
     import torch
 
+    from common.drop_path import draw_together
     from common.recompute import recompute
     from train import HOOKS
 
@@ -24,6 +25,7 @@ def one_step(name, on):
 
     torch.manual_seed(1)
     net = HOOKS.create_model(name, num_classes=10, img_size=64, **torch_options).train()
+    draw_together(net)
     if on:
         assert recompute(net, HOOKS.blocks)
     images = torch.randn(4, 3, 64, 64)

@@ -84,8 +84,10 @@ def end_it(epoch):
 
 
 def step_of_timm(root, trainer, name, drop_path, colours, transform, mixup, erasing, optimizer, clip):
-    """Which images stand in the batch, and the seeds, are taken over; everything else is timm's and torch's."""
+    """Which images stand in the batch, the seeds, and how the masks of stochastic depth are drawn from them are taken over;
+    everything else is timm's and torch's."""
     from common import data
+    from common import drop_path as stochastic_depth
     from train import create_model
 
     def seed(*parts):
@@ -94,6 +96,7 @@ def step_of_timm(root, trainer, name, drop_path, colours, transform, mixup, eras
 
     args = trainer.args
     model = create_model(name, num_classes=10, img_size=32, drop_path=drop_path)
+    stochastic_depth.draw_together(model)
     model.load_state_dict(trainer.begun)
     model.train()
     augment = create_transform(32, is_training=True, use_prefetcher=True, mean=colours['mean'], **transform)

@@ -15,7 +15,7 @@ SHIPPED = sorted(p for name in ['common', *FOLDERS] for p in (TOP / name).rglob(
 PACKAGES = {'torch', 'timm', 'torchvision', 'numpy', 'PIL', 'torch_npu', 'apex', 'common', 'safetensors', 'tqdm'}
 # a vendor's name; files that may have it, because they are what knows the vendor
 VENDOR = re.compile(r'\bnpu|npu\b|_npu|cuda|hccl|nccl|\bacl\b', re.I)
-KNOW_VENDORS = ('accelerator.py', 'npu_patch.py', 'npu_patches.py')
+KNOW_VENDORS = ('accelerator.py', 'npu_kernels.py', 'npu_patch.py', 'npu_patches.py')
 
 
 def imported(tree):
@@ -65,7 +65,7 @@ def test_python_3_7_itself_compiles_them():
 
 
 def test_vendors_are_named_in_one_place():
-    """A new device, or a new vendor's package, changes accelerator.py and the npu_patches only."""
+    """A new device, or a new vendor's package, changes accelerator.py, npu_kernels.py and the npu_patches only."""
     for path in SHIPPED:
         if path.name not in KNOW_VENDORS:
             names = set(used_names(ast.parse(path.read_text()))) - {'npu_patch', 'npu_patches', 'common.npu_patches'}

@@ -1,6 +1,6 @@
 """A training step on this CPU: our default settings, beside the plain step that people write from timm's or upstream's parts.
 
-    python ci/bench.py step [--folders VAN ...] [--batch 16] [--size 224] [--pairs 5]
+    python ci/bench.py step [--folders VAN ...] [--batch 16] [--pairs 5]
 
 Ours is the loop of common/engine.py with what train.py makes of the options. The rival is the same model, timm's own where timm has it,
 with timm's AdamW, in float32, images in NCHW. Both train on the same images, which lie ready. Each further row is a setting given on the
@@ -35,11 +35,11 @@ SETTINGS = {
     'bfloat16, NHWC': ['--amp', '--channels-last'],
     'not fused': ['--no-fused-optimizer'],
 }
-CLASSES = 1000
+CLASSES, SIZE = 1000, 224
 
 
-def batches(count, batch, size, channels_last):
-    """-> the same images and mixed targets each time, as they come from the transforms"""
+def batches(count, args, device, channels_last=False):
+    """-> the same images and mixed targets each time, on the device, as they come from the transforms"""
     import torch
 
     class Ready(list):
@@ -47,14 +47,15 @@ def batches(count, batch, size, channels_last):
             return 0.0
 
     torch.manual_seed(0)
-    images, targets = torch.randn(batch, 3, size, size), torch.rand(batch, CLASSES).softmax(1)
+    images, targets = torch.randn(args.batch, 3, SIZE, SIZE), torch.rand(args.batch, CLASSES).softmax(1)
     if channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
+    images, targets = images.to(device), targets.to(device)
     return Ready([(images, targets)] * count)
 
 
-def ours(folder, model, options, args):
-    """-> a function that trains args.steps steps by our loop and gives the seconds of one; what it computes in, in words"""
+def ours(model, options, args):
+    """-> a function that gives the seconds of a step, over args.steps by our loop; what it computes in, in words"""
     from timm.loss import SoftTargetCrossEntropy
 
     import train
@@ -62,19 +63,15 @@ def ours(folder, model, options, args):
     from common import options as declared
     from common.distributed import Ranks
 
-    words = [
-        '--data-path=.',
-        '--device=cpu',
-        f'--model={model}',
-        f'--img-size={args.size}',
-        f'--batch-size={args.batch}',
-    ]
-    made = declared.parse('', train.RECIPE, [*words, '--opt=adamw', '--clip-grad=0', '--drop-path=0', *options], None)
-    device, ranks, classes = accelerator.choose('cpu'), Ranks(environ={}), [str(k) for k in range(CLASSES)]
+    words = f'--data-path=. --device={args.device} --model={model} --img-size={SIZE} --batch-size={args.batch}'
+    words += ' --opt=adamw --clip-grad=0 --drop-path=0'
+    made = declared.parse('', train.RECIPE, [*words.split(), *options], train.HOOKS)
+    device, ranks, classes = accelerator.choose(args.device), Ranks(environ={}), [str(k) for k in range(CLASSES)]
     declared.resolve(made, None, classes, device, ranks)
     net = build.model(made, train.HOOKS, device, ranks, classes, None, lambda line: None)
     optimizer, numbers = build.optimizer(made, net, device), precision.choose(made, device)
     net, optimizer = numbers.prepare(net, optimizer)
+    trained = build.network(made, net, numbers, device, ranks)
 
     class Constant:
         def step_update(self, updates):
@@ -82,21 +79,22 @@ def ours(folder, model, options, args):
 
     def work():
         engine.train_one_epoch(
-            net, batches(args.steps, args.batch, args.size, made.channels_last), SoftTargetCrossEntropy(), optimizer, Constant(),
+            trained, batches(args.steps, args, device.device, made.channels_last), SoftTargetCrossEntropy(), optimizer, Constant(),
             precision=numbers, clock=throughput.StepClock(device, 0), epoch=0, steps=args.steps, seed_step=lambda step: None,
             after_update=lambda step: None, after_step=lambda step, loss: 0,
         )  # fmt: skip
 
     layout = 'NHWC' if made.channels_last else 'NCHW'
-    return lambda: timed(work) / args.steps, f'{numbers.words}, {layout}, {build.kernels(net, optimizer)}'
+    return lambda: timed(work) / args.steps, f'{numbers.words}, {layout}. {build.kernels(net, optimizer)}'
 
 
 def plain(model, theirs, args):
-    """-> the same of the ordinary step"""
+    """-> the same of the ordinary step; on a card in mixed precision, by timm's scaler, as timm's --amp"""
     import timm
     import torch
     from timm.loss import SoftTargetCrossEntropy
     from timm.optim import create_optimizer_v2
+    from timm.utils import NativeScaler
 
     import train
 
@@ -105,55 +103,88 @@ def plain(model, theirs, args):
         if theirs
         else train.HOOKS.create_model(model, num_classes=CLASSES)
     )
-    optimizer, criterion = create_optimizer_v2(net, opt='adamw', lr=1e-3, weight_decay=0.05), SoftTargetCrossEntropy()
+    net, criterion, card = net.to(args.device).train(), SoftTargetCrossEntropy(), args.device != 'cpu'
+    optimizer, scaler = (
+        create_optimizer_v2(net, opt='adamw', lr=1e-3, weight_decay=0.05),
+        NativeScaler() if card else None,
+    )
 
     def work():
-        net.train()
-        for images, targets in batches(args.steps, args.batch, args.size, False):
-            loss = criterion(net(images), targets)
+        for images, targets in batches(args.steps, args, args.device):
+            with torch.autocast(args.device, dtype=torch.float16) if card else contextlib.nullcontext():
+                loss = criterion(net(images), targets)
             optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            if card:
+                scaler(loss, optimizer)
+            else:
+                loss.backward()
+                optimizer.step()
         torch.isfinite(loss).item()
 
     return lambda: timed(work) / args.steps
+
+
+def work_of(model, args):
+    """-> floating point operations of a step: three times those of the forward pass"""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    import train
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        train.HOOKS.create_model(model, num_classes=CLASSES)(torch.zeros(1, 3, SIZE, SIZE))
+    return 3 * args.batch * counter.get_total_flops()
 
 
 def child(folder, args):
     """In a process of its own, in the folder: prints its table."""
     sys.path.insert(0, os.getcwd())
     model, theirs = MODELS[folder]
-    default, words = ours(folder, model, [], args)
+    default, words = ours(model, [], args)
     rival = plain(model, theirs, args)
     default(), rival()  # what is made once is made now
     ratios = in_turn(default, rival, args.pairs)
-    print(f'{folder}: {model}, {args.batch} images of {args.size} pixels. Default: {words}')
-    print(f'  default against the plain step   {said(ratios)}', flush=True)
+    print(f'{folder}: {model}, {args.batch} images of {SIZE} pixels. Default: {words}')
+    speed = work_of(model, args) / min(default() for _ in range(2)) / 1e12
+    share = f', {100 * speed / args.peak:.0f} % of the peak' if args.peak else ''
+    print(f'  default against the plain step   {said(ratios)}; {speed:.2g} TFLOP/s{share}', flush=True)
     for name, options in SETTINGS.items() if args.settings else ():
         with contextlib.suppress(SystemExit):  # an older torch may have no such setting
-            other = ours(folder, model, options, args)[0]
+            other = ours(model, options, args)[0]
             other()
             print(f'  {name:<32} {said(in_turn(other, default, args.pairs))}', flush=True)
     print(json.dumps(statistics.median(ratios)))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(device='cpu', about=__doc__):
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         '--folders', nargs='+', metavar='WORD', default=[''], help='those whose name contains one of these'
     )
     parser.add_argument('--batch', type=int, default=16)
-    parser.add_argument('--size', type=int, default=224)
     parser.add_argument('--steps', type=int, default=2, help='of one measurement')
     parser.add_argument('--pairs', type=int, default=5)
     parser.add_argument('--settings', action='store_true', help='also each setting against the default')
+    parser.add_argument(
+        '--peak', type=float, help="the device's TFLOP/s in the precision of the default, for its share"
+    )
+    parser.add_argument('--device', default=device, choices=['cpu', 'cuda'])
     parser.add_argument('--child', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         return child(args.child, args)
     medians = []
     for folder in [name for name in MODELS if any(word in name for word in args.folders)]:
-        command = [sys.executable, str(TOP / 'ci' / 'bench.py'), 'step', *sys.argv[1:], '--child', folder]
+        command = [
+            sys.executable,
+            str(TOP / 'ci' / 'bench.py'),
+            'step',
+            *sys.argv[1:],
+            '--device',
+            args.device,
+            '--child',
+            folder,
+        ]
         done = subprocess.run(command, cwd=TOP / folder, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             return 1

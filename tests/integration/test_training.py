@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from helpers import SMALL, VAN, explains, in_folder, in_ranks, train, train_main
+from helpers import FOLDERS, SMALL, VAN, describe, explains, in_folder, in_ranks, train, train_main
 
 QUICK = [*SMALL, '--batch-size=8', '--max-steps=2', '--print-freq=1']
 
@@ -36,9 +36,9 @@ def same(a, b):
 @pytest.mark.parametrize('words, precision, lr', [
     ('--amp --lr=1e-3', 'bfloat16', None),
     ('--amp --opt-level=O0', 'float32', None),
-    ('--sched=plateau --lr=1e-3 --clip-grad=.1 --clip-mode=value --mixup-mode=elem', 'float32', 1e-3),
-    ('--opt=sgd --sched=step --decay-epochs=1 --lr=.1', 'float32', 0.01),
-    ('--opt=sgd --sched=step --decay-epochs=9 --lr=.4 --lr-scaled --lr-base-size=64', 'float32', 0.05),
+    ('--no-amp --sched=plateau --lr=1e-3 --clip-grad=.1 --clip-mode=value --mixup-mode=elem', 'float32', 1e-3),
+    ('--no-amp --opt=sgd --sched=step --decay-epochs=1 --lr=.1', 'float32', 0.01),
+    ('--no-amp --opt=sgd --sched=step --decay-epochs=9 --lr=.4 --lr-scaled --lr-base-size=64', 'float32', 0.05),
 ], ids=lambda value: str(value)[:25])  # fmt: skip
 def test_precision_and_rate(few_digits, tmp_path, words, precision, lr):
     result = fit(few_digits, tmp_path, *words.split())
@@ -279,3 +279,31 @@ def test_fps_agrees_with_a_stopwatch(few_digits, tmp_path):
     events = map(json.loads, (tmp_path / 'metrics.jsonl').read_text().splitlines())
     measured = next(event['fps'] for event in events if event['event'] == 'throughput')
     assert measured == pytest.approx(20 * 4 / (at[24] - at[4]), rel=0.02)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('name', FOLDERS)
+def test_what_is_fast_by_default_trains_as_float32_does(name, few_digits, tmp_path):
+    """50 steps with three seeds: the last ten losses are as near to those of the plain float32 as seeds are to one another."""
+    words = ['--model', describe(name)['model'], '--img-size=32', '--device=cpu', '--workers=0', '--batch-size=16']
+    words += [
+        '--epochs=5',
+        '--max-steps=10',
+        '--eval-steps=1',
+        '--print-freq=1',
+        '--warmup-epochs=0',
+        '--no-checkpoint',
+    ]
+    words += (
+        [] if 'Vit' in name else ['--lr=1e-3', '--no-lr-scaled']
+    )  # the recipes' rates, at so small a batch, move little
+    plain = ['--no-amp', '--no-channels-last', '--no-fused-optimizer', '--decoder=pillow']
+    means = []
+    for k, options in enumerate((plain, [])):
+        for seed in range(3):
+            out = tmp_path / f'{k} {seed}'
+            result = train(name, '--data-path', few_digits, *words, *options, f'--seed={seed}', out=out)
+            assert result.code == 0, result.text
+            means.append(sum(event['loss'] for event in result.events('train')[-10:]) / 10)
+    noise = max(means[:3]) - min(means[:3])
+    assert all(abs(one - other) < noise for one, other in zip(means[:3], means[3:])), means

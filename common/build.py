@@ -11,7 +11,7 @@ from timm.utils import ModelEmaV2
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from common import compat, data, npu_patches, weights
+from common import compat, data, images, npu_patches, weights
 from common.device_data import BadImages, EvalTransform, PrefetchLoader, TrainTransform, mixup_of
 from common.errors import UserError
 
@@ -117,7 +117,8 @@ def average(args: Any, made: nn.Module) -> Optional[ModelEmaV2]:
 
 
 def val_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages, at: At) -> PrefetchLoader:
-    dataset = data.Images(os.path.join(args.data_path, 'val'), data.transform_of(args, training=False))
+    read = images.Reader(data.transform_of(args, training=False), 'pillow')
+    dataset = data.Images(os.path.join(args.data_path, 'val'), read)
     sampler = data.EvalBatchSampler(len(dataset), args.validation_batch_size, ranks, args.eval_steps)
     loader = data.make_loader(dataset, sampler, args, accelerator)
     return PrefetchLoader(loader, EvalTransform(args, accelerator), accelerator, bad, at)
@@ -127,7 +128,8 @@ def train_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages, at: At
     with blame(f'--aa {args.aa}'):
         transform = data.transform_of(args, training=True)
     folder = os.path.join(args.data_path, 'train')
-    dataset = data.Images(folder, transform, args.seed, replace=args.skip_bad_images)
+    read = images.Reader(transform, args.decoder)
+    dataset = data.Images(folder, read, args.seed, replace=args.skip_bad_images)
     repeats = 3 if args.repeated_aug and ranks.world > 1 else 1
     sampler = data.TrainBatchSampler(len(dataset), args.batch_size, ranks, args.seed, args.max_steps, repeats)
     loader = data.make_loader(dataset, sampler, args, accelerator)

@@ -4,10 +4,12 @@ A training uses a crop of an image. The fast way draws it from the header, as ti
 a decoder that is faster than Pillow's, and resizes the crop in uint8. Pillow reads all else, and whatever the fast way fails at.
 """
 
+import collections
 import io
 import os
 import random
-from typing import Any, Callable
+import struct
+from typing import Any, Callable, Tuple
 
 import numpy as np
 import torch
@@ -45,7 +47,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
     Raises ValueError for one whose numbers have no known range, or that resizing would blow up.
     """
-    if too_thin(image):
+    if too_thin(image.size):
         raise ValueError(f'its sides are {image.size[0]} and {image.size[1]} pixels, more than 1 to {LONGEST}')
     if image.format == 'EPS':
         raise ValueError('it is PostScript, which is a program')
@@ -60,40 +62,33 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert('RGB')
 
 
-def too_thin(image: Image.Image) -> bool:
-    return max(image.size) > LONGEST * min(image.size)
+def too_thin(size: Tuple[int, int]) -> bool:
+    return max(size) > LONGEST * min(size)
 
 
-# ---- decoders of a JPEG: (its bytes, the rows that are needed) -> uint8 HWC, of these rows at least
+# ---- decoders of a JPEG: (its bytes, its frame, the rows that are needed) -> uint8 HWC, of these rows at least
+
+# at: where the header has the number of rows
+Frame = collections.namedtuple('Frame', 'at rows columns')
 
 
-def by_simplejpeg(data: bytes, rows: int) -> np.ndarray:
+def by_simplejpeg(data: bytearray, frame: Frame, rows: int) -> np.ndarray:
+    """Writes into the header that the image ends soon after the rows that are needed, and there the decoder stops.
+
+    Those are the same to the bit; the last ones would not be, whose colours are interpolated with the rows below.
+    """
     import simplejpeg
 
+    data[frame.at : frame.at + 2] = min(rows + 16, frame.rows).to_bytes(2, 'big')
     # not strict: it goes on where Pillow does, and says nothing of the rows that it is kept from
-    return simplejpeg.decode_jpeg(shortened(data, rows), strict=False)
+    return simplejpeg.decode_jpeg(data, strict=False)
 
 
-def by_torchvision(data: bytes, rows: int) -> np.ndarray:
-    """All rows: it would write a warning to stderr for each image that is shortened."""
+def by_torchvision(data: bytearray, frame: Frame, rows: int) -> np.ndarray:
+    """All rows: an image that ends too soon is a warning on stderr."""
     from torchvision.io import decode_jpeg
 
-    return decode_jpeg(torch.from_numpy(np.frombuffer(bytearray(data), np.uint8))).permute(1, 2, 0).numpy()
-
-
-def shortened(data: bytes, rows: int) -> bytes:
-    """-> the same JPEG with so many rows in its header: a decoder stops there, and the rows are the same to the bit.
-
-    The last ones would not be, whose colours are interpolated with those of the rows below; so there are some more.
-    """
-    at = 2
-    while data[at] == 0xFF:  # the segments of the header, each with its length
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], 'big')
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the frame: bits, rows, columns
-            least = min(rows + 16, int.from_bytes(data[at + 5 : at + 7], 'big'))
-            return data[: at + 5] + least.to_bytes(2, 'big') + data[at + 7 :]
-        at += 2 + length
-    return data
+    return decode_jpeg(torch.from_numpy(np.frombuffer(data, np.uint8))).permute(1, 2, 0).numpy()
 
 
 DECODERS = {'simplejpeg': by_simplejpeg, 'torchvision': by_torchvision}  # the fastest first
@@ -103,8 +98,9 @@ def usable(name: str) -> bool:
     """Whether a decoder is there and works."""
     stream = io.BytesIO()
     Image.new('RGB', (8, 8)).save(stream, 'JPEG')
+    data = bytearray(stream.getvalue())
     try:
-        return DECODERS[name](stream.getvalue(), 8).shape == (8, 8, 3)
+        return DECODERS[name](data, frame_of(data), 8).shape == (8, 8, 3)
     except Exception:  # ImportError, or whatever a library raises that does not fit the others
         return False
 
@@ -149,14 +145,12 @@ class Reader:
         """-> the random crop, a tensor or an image of Pillow as the next step can take it; None where Pillow has to read the file."""
         try:
             data = jpeg_in(path)
-            header = Image.open(io.BytesIO(data), formats=('JPEG',))
-            if header.mode != 'RGB' or too_thin(header):
-                return None
-            top, left, height, width = self.crop.get_params(header, self.crop.scale, self.crop.ratio)
+            frame = frame_of(data)
+            top, left, height, width = self.crop.get_params(Header(frame), self.crop.scale, self.crop.ratio)
             how = self.crop.interpolation
             how = random.choice(how) if isinstance(how, (tuple, list)) else how
-            pixels = self.decode(data, top + height)
-            if len(pixels) < top + height or pixels.shape[1:] != (header.size[0], 3):
+            pixels = self.decode(data, frame, top + height)
+            if len(pixels) < top + height or pixels.shape[1:] != (frame.columns, 3):
                 return None
             pixels = np.ascontiguousarray(pixels[top : top + height, left : left + width])
             return resized(pixels, self.crop.size, getattr(how, 'value', how), self.tensors)
@@ -164,23 +158,50 @@ class Reader:
             return None
 
 
-def jpeg_in(path: str) -> bytes:
-    """-> the content of a file. Raises ValueError unless it is a JPEG with an end: one that is cut has no end."""
+class Header(Image.Image):
+    """What timm's random crop asks of an image, its size, of a JPEG that is not decoded."""
+
+    size = (0, 0)
+
+    def __init__(self, frame: Frame):
+        self.size = (frame.columns, frame.rows)
+
+
+def jpeg_in(path: str) -> bytearray:
+    """-> the content of a file. Raises ValueError unless it is a JPEG with an end: one that is cut has none."""
     if not os.path.isfile(path):
         raise ValueError('it is not a file')
-    with open(path, 'rb') as file:
-        data = file.read(2)
-        data += file.read() if data == b'\xff\xd8' else b''
+    with open(path, 'rb', buffering=0) as file:
+        start = file.read(2)
+        data = bytearray(start + file.read()) if start == b'\xff\xd8' else b''
     if not data.endswith(b'\xff\xd9'):
         raise ValueError('it is not a whole JPEG')
     return data
+
+
+def frame_of(data: bytearray) -> Frame:
+    """Reads the header of a JPEG. Raises ValueError unless it has three channels of 8 bits and a size that Pillow takes without a word."""
+    at = 2
+    while data[at] == 0xFF:  # its segments, each with a marker and a length
+        marker, length = struct.unpack_from('>xBH', data, at)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            bits, rows, columns, channels = struct.unpack_from('>BHHB', data, at + 4)
+            if (
+                (bits, channels) != (8, 3)
+                or too_thin((columns, rows))
+                or rows * columns > (Image.MAX_IMAGE_PIXELS or 0)
+            ):
+                break
+            return Frame(at + 5, rows, columns)
+        at += 2 + length
+    raise ValueError('it is another kind of JPEG')
 
 
 def resized(pixels: np.ndarray, size: Any, how: Any, tensor: bool) -> Any:
     """uint8 HWC, (height, width), an interpolation -> an image of Pillow or, where it is no detour, a tensor CHW."""
     if not SIMD_RESIZE:
         return Image.fromarray(pixels).resize(size[::-1], RESAMPLE.get(how, how))
-    # the first strides, too, have to be those of channels_last: torch looks at them
-    batch = torch.from_numpy(pixels).unsqueeze(0).permute(0, 3, 1, 2)
+    # reshape, because torch looks at the strides of the batch too: they have to be those of channels_last
+    batch = torch.from_numpy(pixels.reshape(1, *pixels.shape).transpose(0, 3, 1, 2))
     image = F.interpolate(batch, size, mode=how, align_corners=False, antialias=True)[0]
     return image if tensor else Image.fromarray(image.permute(1, 2, 0).numpy())

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from timm.data import create_transform
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import default_collate
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from common import compat
@@ -202,9 +203,12 @@ class Images(Dataset):
 
 
 def collate(samples: Sequence[Tuple[Optional[torch.Tensor], int, List[str]]]) -> Batch:
-    """Samples of Images -> Batch; those without an image are left out."""
+    """Samples of Images -> Batch; those without an image are left out.
+
+    default_collate writes the images of a worker where the trainer will read them, in shared memory.
+    """
     good = [(image, target) for image, target, _ in samples if image is not None]
-    images = torch.stack([image for image, _ in good]) if good else torch.empty(0, dtype=torch.uint8)
+    images = default_collate([image for image, _ in good]) if good else torch.empty(0, dtype=torch.uint8)
     targets = torch.tensor([target for _, target in good], dtype=torch.int64)
     return Batch(images, targets, [reason for _, _, bad in samples for reason in bad])
 

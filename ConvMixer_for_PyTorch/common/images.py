@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision.transforms import RandomHorizontalFlip, RandomVerticalFlip
 
+from common import rows
 from common.compat import SIMD_RESIZE
 from common.errors import UserError, shown
 
@@ -128,6 +129,8 @@ class Reader:
         self.transform, self.decode = transform, DECODERS.get(decoder)
         self.crop, self.rest = transform.transforms[0], transform.transforms[1:]
         self.fast = self.decode is not None and isinstance(self.crop, RandomResizedCropAndInterpolation)
+        if self.fast:
+            rows.accelerate(transform)
         # what takes a tensor as well as an image of Pillow; the last step makes one of the other
         self.tensors = all(isinstance(step, (RandomHorizontalFlip, RandomVerticalFlip)) for step in self.rest[:-1])
 

@@ -562,10 +562,10 @@ def from_machine(args: Args, device: Any, ranks: Any) -> None:
         share = limits.cores() // ranks.local_world
         args.take({'workers': min(8, share if device.kind != 'cpu' or share == 0 else max(1, share // 2))}, 'machine')
     if args.case != 'eval' and not args.no_aug:
-        from common import images  # here, because it brings torch
+        from common import jpeg  # here, because it brings torch
 
         origin = 'machine' if args.decoder == 'auto' else args.origin['decoder']
-        args.take({'decoder': images.chosen(args.decoder)}, origin)
+        args.take({'decoder': jpeg.chosen(args.decoder)}, origin)
     if args.batch_per_node and args.given('batch_size'):
         if args.batch_size % ranks.local_world:
             raise UserError(

@@ -27,7 +27,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 import make_dataset
 from benches import in_turn, said
-from common import accelerator, data, images, options
+from common import accelerator, data, images, jpeg, options
 from common.distributed import Ranks
 
 BATCH, SIDE, RAND = 64, 224, 'rand-m9-mstd0.5-inc1'
@@ -138,7 +138,7 @@ def main(argv=None):
         for row in args.only:
             size, aa, interpolation = ROWS[row]
             rivals = [Epochs(make(roots[size], aa, interpolation)) for make in (timms, torchvisions)]
-            for decoder in dict.fromkeys((images.chosen('auto'), 'pillow')):
+            for decoder in dict.fromkeys((jpeg.chosen('auto'), 'pillow')):
                 mine = Epochs(ours(roots[size], aa, interpolation, decoder))
                 ratios = [said(in_turn(mine, rival, args.pairs)) for rival in rivals]
                 speed = 1 / statistics.median(mine.seconds)

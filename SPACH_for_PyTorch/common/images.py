@@ -9,12 +9,14 @@ from typing import Any, Callable
 
 import torch
 from PIL import Image, UnidentifiedImageError
+from timm.data.auto_augment import RandAugment
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision.transforms import RandomHorizontalFlip, RandomVerticalFlip
 
-from common import jpeg, rows
+from common import augment, jpeg
 from common.errors import UserError, shown
 
+TAKE_TENSORS = (RandomHorizontalFlip, RandomVerticalFlip, RandAugment)  # the last one as augment.py changes it
 WAY_OUT = '; repair or remove it, or go on without such images by --skip-bad-images'
 
 
@@ -69,9 +71,9 @@ class Reader:
         self.crop, self.rest = transform.transforms[0], transform.transforms[1:]
         self.fast = decoder in jpeg.DECODERS and isinstance(self.crop, RandomResizedCropAndInterpolation)
         if self.fast:
-            rows.accelerate(transform)
-        # flips take a tensor as well as an image of Pillow; the last step makes one of the other
-        self.tensors = all(isinstance(step, (RandomHorizontalFlip, RandomVerticalFlip)) for step in self.rest[:-1])
+            augment.accelerate(transform)
+        # whether all but the last step, which makes a tensor, take a tensor as well as an image of Pillow
+        self.tensors = all(isinstance(step, TAKE_TENSORS) for step in self.rest[:-1])
 
     def __call__(self, path: str, begin: Callable[[], None]) -> torch.Tensor:
         image = None
@@ -82,11 +84,7 @@ class Reader:
         if image is None:
             begin()
             return torch.as_tensor(self.transform(read_image(path)))
-        steps = self.rest
-        if isinstance(image, torch.Tensor) and self.tensors:
-            steps = steps[:-1]
-        elif isinstance(image, torch.Tensor):
-            image = Image.fromarray(image.permute(1, 2, 0).numpy())
-        for step in steps:
+        image = image if self.tensors else augment.as_image(image)
+        for step in self.rest[:-1]:
             image = step(image)
-        return torch.as_tensor(image)
+        return image if isinstance(image, torch.Tensor) else torch.as_tensor(self.rest[-1](image))

@@ -2,6 +2,7 @@
 
 import io
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from common import data, images, jpeg, limits
+from common import augment, data, images, jpeg, limits
 from common.errors import UserError
 
 DECODERS = [name for name in jpeg.DECODERS if jpeg.usable(name)]
@@ -76,6 +77,20 @@ def test_an_evaluation_is_pillows_to_the_bit(photographs, decoder):
     for path in photographs:
         found, expected = (read(images.Reader(transform(False), name), path, 0)[0] for name in (decoder, 'pillow'))
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize('resample', [Image.BILINEAR, Image.BICUBIC])
+@pytest.mark.parametrize('move', augment.MOVES, ids=lambda move: move.__name__)
+def test_moved_rows_are_those_of_pillow(move, resample):
+    """A shear or a translation is a level away at most, also where nothing of the image is left."""
+    image = photograph(2, (90, 60))
+    for amount in (0, 0.3, -0.21, 1.5, -1.5):
+        amount *= 60 if move.__name__.endswith('abs') else 1
+        options = {'resample': resample, 'fillcolor': (10, 20, 30)}
+        found, expected = (
+            np.asarray(f(image, amount, **options), int) for f in (partial(augment.on_image, move), move)
+        )
+        assert abs(found - expected).max() <= 1 and abs(found - expected).mean() < 0.1
 
 
 def saved(image, kind='JPEG', **options):

@@ -107,7 +107,7 @@ def image_folder(split: str) -> Tuple[List[str], List[int]]:
 
 @lru_cache(maxsize=None)
 def listed(split: str) -> Tuple[np.ndarray, np.ndarray]:
-    """The same as arrays, the paths as bytes, listed once in a process: 1.28 million images take 2 to 3 s, on a network far more.
+    """The same as arrays, the paths as bytes, listed once in a process: 200,000 files take 0.4 s, on a network more.
 
     Arrays, because forked workers would copy the memory pages of a million Python objects.
     """

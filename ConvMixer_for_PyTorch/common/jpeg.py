@@ -136,7 +136,7 @@ def random_crop(path: str, crop: Any, decoder: str) -> Any:
     how = getattr(how, 'value', how)  # torchvision's name, or Pillow's number
     sides = [Side(top, 0, height), Side(left, 0, width)]
     halves = [halved(side, out) for side, out in zip(sides, crop.size)]
-    part = 2 if decoder == 'simplejpeg' and SIMD_RESIZE and all(halves) else 1
+    part = 2 if decoder == 'simplejpeg' and SIMD_RESIZE and None not in halves else 1
     pixels = DECODERS[decoder](data, frame, top + height, part)
     if len(pixels) * part < top + height or pixels.shape[1:] != (-(-frame.columns // part), 3):
         raise ValueError('its size is not that of its header')

@@ -44,9 +44,9 @@ class Rows:
         """(a, b, c, d, e, f): the pixel at x, y is the one at a x + b y + c, d x + e y + f; as Pillow's, but for a level of rounding."""
         a, b, c, d, e, f = data
         image, (width, height) = self.image, size
-        if image.mode == 'RGB' and (a, d, e, f) == (1, 0, 1, 0):
+        if (a, d, e, f) == (1, 0, 1, 0):
             return moved(image, b * (np.arange(height) + 0.5) + c, **options)
-        if image.mode == 'RGB' and (a, b, c, e) == (1, 0, 0, 1):
+        if (a, b, c, e) == (1, 0, 0, 1):
             turned = moved(image.transpose(Image.TRANSPOSE), d * (np.arange(width) + 0.5) + f, **options)
             return turned.transpose(Image.TRANSPOSE)
         return image.transform(size, method, data, **options)

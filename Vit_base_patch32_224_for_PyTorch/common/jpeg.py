@@ -47,7 +47,7 @@ def by_simplejpeg(data: bytearray, frame: Frame, rows: int, part: int) -> np.nda
     """
     import simplejpeg
 
-    rows = min(rows + 16, frame.rows)
+    rows = min(rows + 4, frame.rows)
     data[frame.at : frame.at + 2] = rows.to_bytes(2, 'big')
     least = {'min_height': -(-rows // 2), 'min_width': -(-frame.columns // 2)} if part == 2 else {}
     # not strict: it goes on where Pillow does, and says nothing of the rows that it is kept from

@@ -174,5 +174,6 @@ def resized(pixels: np.ndarray, sides: Sequence[Side], size: Tuple[int, int], ho
     resize = {'bilinear': torch.ops.aten._upsample_bilinear2d_aa, 'bicubic': torch.ops.aten._upsample_bicubic2d_aa}[how]
     results = [out + side.before for side, out in zip(sides, size)]
     # what F.interpolate(antialias=True) calls, which takes sizes or scales, not both
-    image = resize(batch, results, False, *(out / side.length for side, out in zip(sides, size)))
-    return image[0, :, sides[0].before :, sides[1].before :]
+    image = resize(batch, results, False, *(out / side.length for side, out in zip(sides, size)))[0]
+    before = [side.before for side in sides]
+    return image[:, before[0] :, before[1] :] if any(before) else image

@@ -7,6 +7,7 @@ import contextlib
 import os
 from typing import Any, Callable
 
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from timm.data.auto_augment import RandAugment
@@ -72,7 +73,7 @@ class Reader:
         self.fast = decoder in jpeg.DECODERS and isinstance(self.crop, RandomResizedCropAndInterpolation)
         if self.fast:
             augment.accelerate(transform)
-        # whether all but the last step, which makes a tensor, take a tensor as well as an image of Pillow
+        # whether all but the last step, which only makes a tensor, take a tensor as well as an image of Pillow
         self.tensors = all(isinstance(step, TAKE_TENSORS) for step in self.rest[:-1])
 
     def __call__(self, path: str, begin: Callable[[], None]) -> torch.Tensor:
@@ -87,4 +88,4 @@ class Reader:
         image = image if self.tensors else augment.as_image(image)
         for step in self.rest[:-1]:
             image = step(image)
-        return image if isinstance(image, torch.Tensor) else torch.as_tensor(self.rest[-1](image))
+        return image if isinstance(image, torch.Tensor) else torch.from_numpy(np.array(image)).permute(2, 0, 1)

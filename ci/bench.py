@@ -20,6 +20,7 @@ def main():
         sys.exit(f'[Error] bench.py: name a bench: {", ".join(BENCHES)}')
     name = sys.argv.pop(1)
     sys.argv[0] += f' {name}'  # for the help text
+    sys.path.append(str(HERE.parent))  # where common is
     return importlib.import_module(f'benches.{name}').main()
 
 

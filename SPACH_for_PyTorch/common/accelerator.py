@@ -25,7 +25,8 @@ class Accelerator:
     """The device of one rank. kind: cpu, cuda or npu; backend: of its process group; index: number of the card."""
 
     kind, backend = 'cpu', 'gloo'
-    packages = ('torch', 'torchvision', 'timm', 'PIL', 'numpy', 'apex')  # whose versions are in result.json
+    # whose versions are in result.json
+    packages = ('torch', 'torchvision', 'timm', 'PIL', 'simplejpeg', 'numpy', 'apex')
     patched = False  # whether a folder's npu_patch.py applies
     autocast_dtype = torch.bfloat16  # of mixed precision unless told: the CPU has no fast float16
     targets_dtype = torch.int64  # of targets on the device

@@ -10,7 +10,7 @@ from timm.optim import create_optimizer
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from common import batch_counters, compat, data, drop_path, npu_patches, recompute, weights
+from common import batch_counters, compat, data, drop_path, images, npu_patches, recompute, weights
 from common.averaging import Average
 from common.device_data import BadImages, EvalTransform, PrefetchLoader, TrainTransform, mixup_of
 from common.errors import UserError
@@ -132,7 +132,8 @@ def average(args: Any, made: nn.Module) -> Optional[Average]:
 
 
 def val_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages, at: At) -> PrefetchLoader:
-    dataset = data.Images(os.path.join(args.data_path, 'val'), data.transform_of(args, training=False))
+    read = images.Reader(data.transform_of(args, training=False), 'pillow')
+    dataset = data.Images(os.path.join(args.data_path, 'val'), read)
     sampler = data.EvalBatchSampler(len(dataset), args.validation_batch_size, ranks, args.eval_steps)
     loader = data.make_loader(dataset, sampler, args, accelerator)
     return PrefetchLoader(loader, EvalTransform(args, accelerator), accelerator, bad, at)
@@ -142,7 +143,8 @@ def train_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages, at: At
     with blame(f'--aa {args.aa}'):
         transform = data.transform_of(args, training=True)
     folder = os.path.join(args.data_path, 'train')
-    dataset = data.Images(folder, transform, args.seed, replace=args.skip_bad_images)
+    read = images.Reader(transform, args.decoder)
+    dataset = data.Images(folder, read, args.seed, replace=args.skip_bad_images)
     repeats = 3 if args.repeated_aug and ranks.world > 1 else 1
     sampler = data.TrainBatchSampler(len(dataset), args.batch_size, ranks, args.seed, args.max_steps, repeats)
     loader = data.make_loader(dataset, sampler, args, accelerator)

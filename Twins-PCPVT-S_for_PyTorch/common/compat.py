@@ -17,11 +17,13 @@ except ImportError:
     from timm.models.layers import DropPath, to_2tuple, trunc_normal_
 
 __all__ = [
-    *('TORCH', 'DropPath', 'to_2tuple', 'trunc_normal_'),
+    *('TORCH', 'SIMD_RESIZE', 'DropPath', 'to_2tuple', 'trunc_normal_'),
     *('autocast', 'compiled', 'ddp_options', 'is_distributed', 'loader_options', 'optimizer_kernels'),
 ]
 
 TORCH = tuple(int(n) for n in re.match(r'(\d+)\.(\d+)', torch.__version__).groups())  # such as (2, 12)
+# whether torch resizes uint8 images by vector instructions, 4 times as fast as Pillow
+SIMD_RESIZE = TORCH >= (2, 1) and torch.backends.cpu.get_cpu_capability() in ('AVX2', 'AVX512')
 
 
 def is_distributed() -> bool:

@@ -12,7 +12,7 @@ from common import data, meeting
 # what a machine may have of its own: places, and what changes no result
 OF_A_MACHINE = (
     'data_path output_dir resume finetune auto_resume device device_id local_rank dist_backend dist_url workers pin_mem tensorboard profile '
-    'timeout'
+    'timeout decoder'
 ).split()
 NAMED = 3  # differences in a sentence
 
@@ -76,7 +76,7 @@ def images(args: Any) -> Dict[str, str]:
     found = {}
     for split in ('val',) if args.case == 'eval' else ('train', 'val'):
         folder = os.path.join(args.data_path, split)
-        paths = [os.path.relpath(path, folder) for path in data.image_folder(folder)[0]]
+        paths = [os.path.relpath(os.fsdecode(path), folder) for path in data.listed(folder)[0]]
         names = '\n'.join(paths).encode('utf-8', 'surrogateescape')
         found[f'{split}/'] = f'{len(paths)} images, names {digest(names)}'
     return found

@@ -9,9 +9,10 @@ from typing import Any, Callable, Iterator, Optional, Set, Tuple
 import torch
 from timm.data.random_erasing import RandomErasing
 
-from common.data import WAY_OUT, Batch, derive_seed, seed_host
+from common.data import Batch, derive_seed, seed_host
 from common.erasing import BatchErasing
 from common.errors import UserError
+from common.images import WAY_OUT
 from common.legacy import DeviceMixup
 from common.watchdog import IMAGES, STEP
 

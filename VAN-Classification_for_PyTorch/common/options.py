@@ -10,12 +10,12 @@ A dash and an underscore in an option's name mean the same (--batch_size is --ba
 """
 
 import argparse
-import os
 import re
 import sys
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
+from common import limits
 from common.errors import UserError, report
 
 # What a case changes, whatever the model. full: the recipe as it is.
@@ -44,7 +44,7 @@ OF_A_RUN = set(
     'data_path case eval output_dir resume finetune auto_resume use_ema start_epoch warmup_steps num_classes tensorboard print_freq '
     'keep save_freq save_steps save_minutes save_checkpoint device device_id amp_impl hf32 compile channels_last fused_optimizer '
     'npu_patch profile timeout local_rank dist_backend dist_url addr dist_eval workers pin_mem validation_batch_size skip_bad_images '
-    'network batch_per_node summary_also'.split()
+    'network batch_per_node summary_also decoder'.split()
 )
 
 DATA_PATH_MISSING = 'para "data_path" must be confing'  # spelled so since 2020; tools match it
@@ -304,6 +304,8 @@ def add_data(option, switch):
     option('--std', 'of each channel, 0 to 1', [0.229, 0.224, 0.225], PART, nargs=3)
     option('--crop-pct', 'share of the side that an evaluation keeps', 0.875, number(0.1, 1.0))
     option('--interpolation', 'how an evaluation resizes images', 'bicubic', 'bicubic bilinear')
+    help = 'of JPEGs in a training; auto: the first of simplejpeg, torchvision and pillow that is there'
+    option('--decoder', help, 'auto', 'auto simplejpeg torchvision pillow')
     help = 'go on without unreadable images, up to N on each rank (100 without N)'
     option('--skip-bad-images', help, 0, COUNT, nargs='?', const=100)
 
@@ -562,13 +564,23 @@ def from_data(args: Args, classes: Sequence[str]) -> Dict[str, Any]:
     return {}
 
 
-def from_machine(args: Args, device: Any, ranks: Any) -> None:
-    """Workers, memory format, batch, the sizes of a performance run on a CPU, and the learning rate, in this order."""
+def how_to_load(args: Args, device: Any, ranks: Any) -> None:
+    """Workers, decoder, memory format."""
     if args.workers is None:
-        share = (os.cpu_count() or 1) // ranks.local_world
+        share = limits.cores() // ranks.local_world
         args.take({'workers': min(8, share if device.kind != 'cpu' or share == 0 else max(1, share // 2))}, 'machine')
+    if args.case != 'eval' and not args.no_aug:
+        from common import jpeg  # here, because it brings torch
+
+        origin = 'machine' if args.decoder == 'auto' else args.origin['decoder']
+        args.take({'decoder': jpeg.chosen(args.decoder)}, origin)
     if args.channels_last is None:
         args.take({'channels_last': device.channels_last}, 'machine')
+
+
+def from_machine(args: Args, device: Any, ranks: Any) -> None:
+    """Batch, the sizes of a performance run on a CPU, and the learning rate, in this order, after what loads the images."""
+    how_to_load(args, device, ranks)
     if args.batch_per_node and args.given('batch_size'):
         if args.batch_size % ranks.local_world:
             raise UserError(

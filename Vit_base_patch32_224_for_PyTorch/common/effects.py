@@ -31,7 +31,9 @@ ALWAYS = (
 )
 MIXING = 'mixup cutmix cutmix_minmax mixup_switch_prob mixup_mode mixup_off_epoch'
 ERASING = 'remode recount'
-AUGMENTATION = f'train_interpolation scale ratio hflip vflip color_jitter aa reprob {ERASING} {MIXING} mixup_prob'
+AUGMENTATION = (
+    f'decoder train_interpolation scale ratio hflip vflip color_jitter aa reprob {ERASING} {MIXING} mixup_prob'
+)
 OPTIMIZER = 'opt_eps opt_betas momentum weight_decay'
 SCHEDULE = (
     'warmup_epochs warmup_lr min_lr cooldown_epochs decay_epochs decay_rate patience_epochs lr_noise lr_noise_std'

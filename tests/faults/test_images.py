@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, features
 from torchvision.datasets import ImageFolder
 
-from common import data
+from common import data, images
 from common.errors import UserError
 from helpers import SMALL, VAN, explains, run, train
 
@@ -42,7 +42,7 @@ def dds(pixels):
 
 def read(content, path):
     path.write_bytes(content)
-    return np.asarray(data.read_image(str(path)))
+    return np.asarray(images.read_image(str(path)))
 
 
 # ---- one image
@@ -117,7 +117,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     (tmp_path / 'nowhere.jpg').symlink_to('gone.jpg')
     for name, words in (('pipe.jpg', 'not a file'), ('nowhere.jpg', 'does not exist')):
         with pytest.raises(UserError, match=words):
-            data.read_image(str(tmp_path / name))
+            images.read_image(str(tmp_path / name))
 
 
 # ---- folders

@@ -131,7 +131,7 @@ def test_the_requirements_are_complete(version):
     """All that a folder imports from outside, and torch itself; latest without the exact pins."""
     lines = [line for line in versions.requirements(version).splitlines() if line and line[0] != '#']
     names = [line.partition('=')[0].partition('>')[0].partition('<')[0] for line in lines]
-    assert names == ['torch', 'torchvision', 'timm', 'pillow', 'numpy']
+    assert names == ['torch', 'torchvision', 'timm', 'pillow', 'numpy', 'simplejpeg']
     assert ('==' in '\n'.join(lines)) == (version != 'latest')
 
 

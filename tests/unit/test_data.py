@@ -10,6 +10,7 @@ import torch
 from timm.data import Mixup, create_transform
 
 from common import accelerator, data, device_data, legacy, options
+from common import images as reading
 from common.errors import UserError
 
 CPU = accelerator.Accelerator()
@@ -25,7 +26,8 @@ def arguments(root, *more):
 
 
 def images(root, args, split='train'):
-    return data.Images(str(root / split), data.transform_of(args, training=split == 'train'), seed=args.seed)
+    read = reading.Reader(data.transform_of(args, training=split == 'train'), args.decoder)
+    return data.Images(str(root / split), read, seed=args.seed)
 
 
 @pytest.mark.parametrize('size, world, steps', [(93, 8, 0), (93, 1, 0), (5, 8, 0), (1000, 3, 2), (100, 2, 1)])
@@ -87,7 +89,7 @@ def test_evaluation_equals_timms_own_pipeline(few_digits):
     dataset = images(few_digits, args, 'val')
     ours, targets = device_data.EvalTransform(args, CPU)(data.collate([dataset[0, i, 0] for i in range(8)]))
     theirs = create_transform(32, crop_pct=0.9, interpolation='bicubic', mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
-    expected = torch.stack([theirs(data.read_image(path.decode())) for path in dataset.paths[:8]])
+    expected = torch.stack([theirs(reading.read_image(path.decode())) for path in dataset.paths[:8]])
     assert torch.allclose(ours, expected, atol=1e-5) and targets.tolist() == dataset.targets[:8].tolist()
 
 

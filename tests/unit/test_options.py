@@ -124,7 +124,7 @@ def test_learning_rate_that_is_asked_for_wins():
 
 def test_sizes_that_the_machine_decides(monkeypatch):
     """Workers, a performance run on a CPU, and a batch that counts the images of all ranks of a machine."""
-    monkeypatch.setattr(options.os, 'cpu_count', lambda: 12)
+    monkeypatch.setattr(options.limits, 'cores', lambda: 12)
     assert (resolve().workers, resolve(ranks=EIGHT).workers, resolve('--workers=0').workers) == (6, 1, 0)
     performance = [resolve('--case=performance', ranks=ranks) for ranks in (ONE, EIGHT)]
     assert [(args.batch_size, args.max_steps) for args in performance] == [(8, 12), (2, 12)]

@@ -64,7 +64,7 @@ def step_of_the_recipe(root, model):
     from common.distributed import Ranks
 
     words = ['--data-path', root, '--model', model, '--img-size=32', '--batch-size=8', '--max-steps=1', '--workers=0']
-    words += ['--device=cpu', '--no-amp', '--print-freq=1', '--output-dir', tempfile.mkdtemp()]
+    words += ['--device=cpu', '--no-amp', '--decoder=pillow', '--print-freq=1', '--output-dir', tempfile.mkdtemp()]
     args = options.parse('', train.RECIPE, words, train.HOOKS)
     args.warmup_epochs = 0
     classes, device = list('0123456789'), accelerator.choose('cpu')

@@ -324,6 +324,8 @@ def judge(result, network, script, batch=None):
     checks += [(summary.get(key) == value, f'{key} is {summary.get(key)}') for key, value in wanted.items()]
     checks += [(summary.get('ActualFPS') != 'N/A' or 'FPSReason' in summary, 'no FPS and no reason')]
     checks += [(NUMBER.match(summary.get(key, '')), f'{key} is {summary.get(key)}') for key in numbers]
+    waited = NUMBER.match(summary.get('DataWait', '')) and float(summary['DataWait']) > 0.1
+    checks += [(bool(waited) == ('Advice' in summary), 'what to do against waiting for data is said wrongly')]
     checks += [(result.lines[-4:] == final_lines(summary), f'the last lines are {result.lines[-4:]}')]
     checks += [((result.out / name).is_file(), f'there is no {name}') for name in files(case, summary)]
     checks += [(re.search(r'^ \* Acc@1 [\d.]+ Acc@5 [\d.]+', result.text, re.M), 'no line with * Acc@1')]

@@ -24,6 +24,10 @@ THROUGHPUT_LINE = (
     'p50 {step_ms_p50:.1f}, p95 {step_ms_p95:.1f}; {data_percent:.1f}% waiting for data; '
     'peak memory {peak_memory_mb:.0f} MB'
 )
+WAITED = (
+    'the device waited for images {data_percent:.0f}% of the time, with {workers:d} --workers a rank and {cores:d} cores: more of '
+    'them where cores are free, smaller image files, or simplejpeg, where it is not installed, give more FPS'
+)
 NO_THROUGHPUT_LINE = 'FPS: N/A ({fps_reason})'
 FINAL_RULE = '------------------ Final result ------------------'
 FINAL_LINES = (  # label, key of the summary

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional
 
 import torch
 
-from common import build, data, effects, legacy, messages, options, precision, profiling, throughput
+from common import build, data, effects, legacy, limits, messages, options, precision, profiling, throughput
 from common.device_data import BadImages
 from common.distributed import Ranks
 from common.engine import evaluate, train_one_epoch
@@ -19,6 +19,8 @@ from common.saver import Saver
 from common.state import TrainState
 from common.stop import Requests
 from common.watchdog import Watchdog
+
+WAITED_TOO_LONG = 10  # percent of the measured time, from which the summary says what to do
 
 
 class Evaluator:
@@ -257,9 +259,15 @@ class Trainer:
     def conclude(self, clock: Any, ranks: Ranks) -> None:
         """The last lines of the log: throughput, checkpoint, end."""
         measured = clock.result(ranks)
+        data_percent = 100 * (measured['data_wait'] or 0)
+        if data_percent > WAITED_TOO_LONG:
+            known = {'data_percent': data_percent, 'workers': self.args.workers, 'cores': limits.cores()}
+            measured['advice'] = messages.WAITED.format(**known)
         self.log.event('throughput', **measured)
         line = messages.NO_THROUGHPUT_LINE if measured['fps'] is None else messages.THROUGHPUT_LINE
-        self.log.say(line.format(data_percent=100 * (measured['data_wait'] or 0), **measured))
+        self.log.say(line.format(data_percent=data_percent, **measured))
+        if 'advice' in measured:
+            self.log.say(f'FPS: {measured["advice"]}.')
         evaluated = self.args.case == 'eval' and self.args.resume
         last = evaluated or (self.saver.file if self.saver.wanted else None)
         self.log.say(f'Checkpoint: {last}' if last else 'Checkpoint: none, as --no-checkpoint says')

@@ -22,7 +22,7 @@ EXCEPTION = re.compile(r'(\[rank\d+\]: ?)?[\w.]*(Error|Exception|Interrupt)(:|$)
 CASE_SUFFIX = {'full': 'acc', 'performance': 'perf', 'eval': 'eval', 'finetune': 'finetune'}
 STOPPED = (129, 130, 143)  # by a signal that asks for an end
 EVENT_FIELDS = (
-    'network case model ranks batch_size device fps fps_reason fps_run step_ms step_ms_p50 step_ms_p95 data_wait '
+    'network case model ranks batch_size device fps fps_reason fps_run step_ms step_ms_p50 step_ms_p95 data_wait advice '
     'peak_memory_mb last_acc1 last_acc5 last_epoch eval_images eval_seconds eval_loss best_acc1 best_epoch ema_acc1 '
     'final_loss min_loss summary_also steps epochs seconds checkpoint complete'
 ).split()
@@ -36,6 +36,7 @@ TRAINED = dict(BestAccuracy='best_acc1', BestEpoch='best_epoch', EmaAccuracy='em
 DETAILS = dict(Model='model', Device='device', EvalImages='eval_images')
 DETAILS.update(StepTimeP50='step_ms_p50', StepTimeP95='step_ms_p95', DataWait='data_wait')
 DETAILS.update(PeakMemoryMB='peak_memory_mb', FPSWholeRun='fps_run')
+REMARKS = dict(FPSReason='fps_reason', Advice='advice')  # where there is something to say
 DIGITS = dict.fromkeys(('fps', 'fps_run', 'step_ms', 'step_ms_p50', 'step_ms_p95'), 2)  # after the point
 DIGITS.update(last_acc1=3, best_acc1=3, ema_acc1=3, loss=4, min_loss=4, data_wait=4, peak_memory_mb=0)
 
@@ -146,7 +147,7 @@ def summary_items(result: Dict[str, Any]) -> Dict[str, str]:
         values.update((field, None) for fields in (MEASURED, also) for field in fields.values())
     parts = [CASE, MEASURED, END]
     parts += [EVALUATED if evaluating else TRAINED, also, DETAILS] if ok else [also, {'Reason': 'reason'}]
-    parts += [{'FPSReason': 'fps_reason'}] if ok and result['fps_reason'] else []
+    parts += [{key: field} for key, field in REMARKS.items() if ok and result[field]]
     return {key: show(values[field], DIGITS.get(field)) for part in parts for key, field in part.items()}
 
 

@@ -49,15 +49,24 @@ class Training:
         end = time.monotonic() + seconds
         while time.monotonic() < end and any(process.is_alive() for process in self.processes):
             time.sleep(0.005)
-        alive = [process for process in self.processes if process.is_alive()]
-        for process in alive:
-            os.kill(process.pid, signal.SIGKILL)
+        killed = [process for process in self.processes if kill(process)]
         for process in self.processes:
             process.join()
         codes = [process.exitcode for process in self.processes]
-        if not alive and any(codes):
+        if not killed and any(codes):
             raise RuntimeError(f'a training ended with {codes}:\n{self.said.read_text()[-3000:]}')
-        return not alive
+        return not killed
+
+
+def kill(process):
+    """-> whether it was there to be killed; it may end by itself in this moment."""
+    try:
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            return True
+    except ProcessLookupError:
+        pass
+    return False
 
 
 def logged(out):

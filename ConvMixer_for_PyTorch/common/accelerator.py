@@ -28,6 +28,7 @@ class Accelerator:
     # whose versions are in result.json
     packages = ('torch', 'torchvision', 'timm', 'PIL', 'simplejpeg', 'numpy', 'apex')
     patched = False  # whether a folder's npu_patch.py applies
+    launches_cost = False  # whether to ask for a kernel takes time that counts
     autocast_dtype = torch.bfloat16  # of mixed precision unless told: the CPU has no fast float16
     targets_dtype = torch.int64  # of targets on the device
     ddp_devices = None  # device_ids for DistributedDataParallel
@@ -160,7 +161,7 @@ class Card(Accelerator):
     """What NPU and CUDA cards share: `module` is torch.npu or torch.cuda, which have the same functions."""
 
     autocast_dtype = torch.float16
-    mixes, channels_last = True, False
+    mixes, channels_last, launches_cost = True, False, True
     called, visible = '', ''  # what a card is called, and the variable that chooses cards
 
     def __init__(self, index: int = 0):

@@ -68,11 +68,10 @@ class TrainTransform(EvalTransform):
         self.erase = None
         if args.reprob > 0 and not args.no_aug:
             options = {'probability': args.reprob, 'mode': args.remode, 'max_count': args.recount}
-            # On a CPU numbers cost more than calls do: timm's draws those of the boxes only.
-            alone = accelerator.kind == 'cpu'
-            self.erase = (
-                RandomErasing(device='cpu', **options) if alone else BatchErasing(accelerator.upload, **options)
-            )
+            if accelerator.launches_cost:
+                self.erase = BatchErasing(accelerator.upload, **options)
+            else:  # timm's draws the numbers of the boxes only
+                self.erase = RandomErasing(device='cpu', **options)
         self.mixup, self.mixup_off_epoch = mixup_of(args), args.mixup_off_epoch
         self.seed, self.rank = args.seed, ranks.rank
 

@@ -102,7 +102,7 @@ def network(args: Any, made: nn.Module, precision: Any, accelerator: Any, ranks:
         net = compat.compiled(net)
         if net is None:
             raise UserError(f'--compile needs torch 2.0 or newer, and this is {torch.__version__}; leave it out')
-    elif accelerator.kind != 'cpu':  # where a launch costs
+    elif accelerator.launches_cost:
         net = precision.network(net)
     if ranks.world > 1:
         # a fused optimizer of torch_npu keeps the gradients in a memory of its own

@@ -4,7 +4,8 @@
 
 Ours is the loop of common/engine.py with what train.py makes of the options. The rival is the same model, timm's own where timm has it,
 with timm's AdamW, in float32, images in NCHW. Both train on the same images, which lie ready. Each further row is a setting given on the
-command line, against the default: above 1.05 it would have been the better default.
+command line, against the default: above 1.05 it would have been the better default. With --script also what of that speed is left of
+train_performance_1p.sh, which reads photographs of ImageNet's size and mixes them.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from benches import in_turn, said, timed
@@ -36,6 +38,7 @@ SETTINGS = {
     'not fused': ['--no-fused-optimizer'],
 }
 CLASSES, SIZE = 1000, 224
+COMMON = f'--img-size={SIZE} --opt=adamw --clip-grad=0 --drop-path=0'.split()
 
 
 def batches(count, args, device, channels_last=False):
@@ -54,8 +57,8 @@ def batches(count, args, device, channels_last=False):
     return Ready([(images, targets)] * count)
 
 
-def ours(model, options, args):
-    """-> a function that gives the seconds of a step, over args.steps by our loop; what it computes in, in words"""
+def ours(model, options, args, steps=0):
+    """-> a function that gives the seconds of a step, over args.steps or steps by our loop; what it computes in, in words"""
     from timm.loss import SoftTargetCrossEntropy
 
     import train
@@ -63,9 +66,8 @@ def ours(model, options, args):
     from common import options as declared
     from common.distributed import Ranks
 
-    words = f'--data-path=. --device={args.device} --model={model} --img-size={SIZE} --batch-size={args.batch}'
-    words += ' --opt=adamw --clip-grad=0 --drop-path=0'
-    made = declared.parse('', train.RECIPE, [*words.split(), *options], train.HOOKS)
+    words = ['--data-path=.', f'--device={args.device}', f'--model={model}', f'--batch-size={args.batch}', *COMMON]
+    made = declared.parse('', train.RECIPE, [*words, *options], train.HOOKS)
     device, ranks, classes = accelerator.choose(args.device), Ranks(environ={}), [str(k) for k in range(CLASSES)]
     declared.resolve(made, None, classes, device, ranks)
     net = build.model(made, train.HOOKS, device, ranks, classes, None, lambda line: None)
@@ -77,15 +79,17 @@ def ours(model, options, args):
         def step_update(self, updates):
             pass
 
+    steps = steps or args.steps
+
     def work():
         engine.train_one_epoch(
-            trained, batches(args.steps, args, device.device, made.channels_last), SoftTargetCrossEntropy(), optimizer, Constant(),
-            precision=numbers, clock=throughput.StepClock(device, 0), epoch=0, steps=args.steps, seed_step=lambda step: None,
+            trained, batches(steps, args, device.device, made.channels_last), SoftTargetCrossEntropy(), optimizer, Constant(),
+            precision=numbers, clock=throughput.StepClock(device, 0), epoch=0, steps=steps, seed_step=lambda step: None,
             after_update=lambda step: None, after_step=lambda step, loss: 0,
         )  # fmt: skip
 
     layout = 'NHWC' if made.channels_last else 'NCHW'
-    return lambda: timed(work) / args.steps, f'{numbers.words}, {layout}. {build.kernels(net, optimizer)}'
+    return lambda: timed(work) / steps, f'{numbers.words}, {layout}. {build.kernels(net, optimizer)}'
 
 
 def plain(model, theirs, args):
@@ -124,6 +128,45 @@ def plain(model, theirs, args):
     return lambda: timed(work) / args.steps
 
 
+@contextlib.contextmanager
+def script(model, args, warmup, measured):
+    """Gives a function that gives the seconds of a step of train_performance_1p.sh, by its own FPS."""
+    with tempfile.TemporaryDirectory() as place:
+        make = [
+            sys.executable,
+            str(TOP / 'ci' / 'make_dataset.py'),
+            'imagenet-like',
+            f'{place}/data',
+            '--classes=4',
+            '--val-per-class=1',
+        ]
+        steps = warmup + measured
+        per_class = args.batch * steps // 4 + 1
+        subprocess.run([*make, f'--per-class={per_class}'], check=True, stdout=subprocess.DEVNULL)
+        words = [
+            f'--data-path={place}/data',
+            f'--output-dir={place}/out',
+            f'--model={model}',
+            f'--device={args.device}',
+            *COMMON,
+        ]
+        words += [
+            '--no-model-ema',
+            f'--batch-size={args.batch}',
+            f'--max-steps={steps}',
+            f'--warmup-steps={warmup}',
+        ]
+        env = {**os.environ, 'PYTHON': sys.executable}
+
+        def work():
+            subprocess.run(
+                ['bash', 'test/train_performance_1p.sh', *words], env=env, check=True, stdout=subprocess.DEVNULL
+            )
+            return args.batch / json.loads(Path(place, 'out', 'result.json').read_text())['fps']
+
+        yield work
+
+
 def work_of(model, args):
     """-> floating point operations of a step: three times those of the forward pass"""
     import torch
@@ -148,6 +191,11 @@ def child(folder, args):
     speed = work_of(model, args) / min(default() for _ in range(2)) / 1e12
     share = f', {100 * speed / args.peak:.0f} % of the peak' if args.peak else ''
     print(f'  default against the plain step   {said(ratios)}; {speed:.2g} TFLOP/s{share}', flush=True)
+    if args.script:
+        measured = 12
+        bare = ours(model, [], args, measured)[0]
+        with script(model, args, 3, measured) as whole:
+            print(f'  train_performance_1p.sh          {said(in_turn(whole, bare, args.pairs))}', flush=True)
     for name, options in SETTINGS.items() if args.settings else ():
         with contextlib.suppress(SystemExit):  # an older torch may have no such setting
             other = ours(model, options, args)[0]
@@ -165,6 +213,7 @@ def main(device='cpu', about=__doc__):
     parser.add_argument('--steps', type=int, default=2, help='of one measurement')
     parser.add_argument('--pairs', type=int, default=5)
     parser.add_argument('--settings', action='store_true', help='also each setting against the default')
+    parser.add_argument('--script', action='store_true', help='also the script, with its loader, against the default')
     parser.add_argument(
         '--peak', type=float, help="the device's TFLOP/s in the precision of the default, for its share"
     )
@@ -174,6 +223,8 @@ def main(device='cpu', about=__doc__):
     if args.child:
         return child(args.child, args)
     medians = []
+    # Threads that sleep while they wait are right where processes share cores; alone they slow the plain step to less than half.
+    env = {name: value for name, value in os.environ.items() if name != 'OMP_WAIT_POLICY'}
     for folder in [name for name in MODELS if any(word in name for word in args.folders)]:
         command = [
             sys.executable,
@@ -185,7 +236,7 @@ def main(device='cpu', about=__doc__):
             '--child',
             folder,
         ]
-        done = subprocess.run(command, cwd=TOP / folder, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(command, cwd=TOP / folder, env=env, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             return 1
         *lines, median = done.stdout.splitlines()

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 import torch
 import torch.nn.functional as F
 
-from common import compat, depthwise, npu_kernels
+from common import compat, depthwise, host_memory, npu_kernels
 from common.errors import UserError
 
 NO_TORCH_NPU = 'torch_npu is not installed: pip install -r npu_requirements.txt on a host with CANN'
@@ -92,6 +92,10 @@ class Accelerator:
     def grad_scaler(self, **options: Any) -> Any:
         """-> a gradient scaler for float16 (options of torch.cuda.amp.GradScaler); None where the device needs none."""
         return None
+
+    def keep_memory(self) -> None:
+        """Keeps what tensors free for the next ones, as a card's allocator does by itself."""
+        host_memory.keep()
 
     def short_float32(self, on: Optional[bool]) -> None:
         """Switches the shorter format of float32 convolutions and products. None: leaves it as the framework has it."""
@@ -193,6 +197,9 @@ class Card(Accelerator):
     def name(self) -> str:
         known = hasattr(self.module, 'get_device_name')
         return self.module.get_device_name(self.index) if known else f'{self.called} {self.index}'
+
+    def keep_memory(self) -> None:
+        """Nothing to do."""
 
     def synchronize(self) -> None:
         self.module.synchronize()

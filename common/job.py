@@ -53,6 +53,7 @@ def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
     ranks.connect(backend, args.dist_url, args.timeout)
     device.seed(args.seed)
     device.short_float32(args.hf32)
+    device.keep_memory()
     work(Trainer(args, ranks, device, classes, loaded, hooks))
     if lock is not None:
         lock.close()

@@ -3,9 +3,9 @@
     python ci/bench.py step [--folders VAN ...] [--batch 16] [--pairs 5]
 
 Ours is the loop of common/engine.py with what train.py makes of the options. The rival is the same model, timm's own where timm has it,
-with timm's AdamW, in float32, images in NCHW. Both train on the same images, which lie ready. Each further row is a setting given on the
-command line, against the default: above 1.05 it would have been the better default. With --script also what of that speed is left of
-train_performance_1p.sh, which reads photographs of ImageNet's size and mixes them.
+with timm's AdamW, in float32, images in NCHW. Both train on the same images, which lie ready, each in a process of its own.
+--settings: each of them given on the command line, against the default; above 1.05 it would have been the better default. --script: what
+is left of the default's speed in train_performance_1p.sh, which reads photographs of ImageNet's size and mixes them.
 """
 
 import argparse
@@ -29,13 +29,13 @@ MODELS = {  # of each folder, the one that its recipe trains, or a smaller one o
     'Vit_base_patch32_224_for_PyTorch': ('vit_base_patch32_224', 'vit_base_patch32_224'),
 }
 SETTINGS = {
-    'float32': ['--no-amp'],
-    'bfloat16': ['--amp'],
-    'NCHW': ['--no-channels-last'],
-    'NHWC': ['--channels-last'],
-    'float32, NHWC': ['--no-amp', '--channels-last'],
-    'bfloat16, NHWC': ['--amp', '--channels-last'],
-    'not fused': ['--no-fused-optimizer'],
+    'float32': '--no-amp',
+    'bfloat16': '--amp',
+    'NCHW': '--no-channels-last',
+    'NHWC': '--channels-last',
+    'float32, NHWC': '--no-amp --channels-last',
+    'bfloat16, NHWC': '--amp --channels-last',
+    'not fused': '--no-fused-optimizer',
 }
 CLASSES, SIZE = 1000, 224
 COMMON = f'--img-size={SIZE} --opt=adamw --clip-grad=0 --drop-path=0'.split()
@@ -57,8 +57,8 @@ def batches(count, args, device, channels_last=False):
     return Ready([(images, targets)] * count)
 
 
-def ours(model, options, args, steps=0):
-    """-> a function that gives the seconds of a step, over args.steps or steps by our loop; what it computes in, in words"""
+def ours(model, options, args):
+    """-> a function that gives the seconds of a step, over args.steps by our loop; what it computes in, in words"""
     from timm.loss import SoftTargetCrossEntropy
 
     import train
@@ -70,6 +70,7 @@ def ours(model, options, args, steps=0):
     made = declared.parse('', train.RECIPE, [*words, *options], train.HOOKS)
     device, ranks, classes = accelerator.choose(args.device), Ranks(environ={}), [str(k) for k in range(CLASSES)]
     declared.resolve(made, None, classes, device, ranks)
+    device.keep_memory()
     net = build.model(made, train.HOOKS, device, ranks, classes, None, lambda line: None)
     optimizer, numbers = build.optimizer(made, net, device), precision.choose(made, device)
     net, optimizer = numbers.prepare(net, optimizer)
@@ -79,17 +80,15 @@ def ours(model, options, args, steps=0):
         def step_update(self, updates):
             pass
 
-    steps = steps or args.steps
-
     def work():
         engine.train_one_epoch(
-            trained, batches(steps, args, device.device, made.channels_last), SoftTargetCrossEntropy(), optimizer, Constant(),
-            precision=numbers, clock=throughput.StepClock(device, 0), epoch=0, steps=steps, seed_step=lambda step: None,
+            trained, batches(args.steps, args, device.device, made.channels_last), SoftTargetCrossEntropy(), optimizer, Constant(),
+            precision=numbers, clock=throughput.StepClock(device, 0), epoch=0, steps=args.steps, seed_step=lambda step: None,
             after_update=lambda step: None, after_step=lambda step, loss: 0,
         )  # fmt: skip
 
     layout = 'NHWC' if made.channels_last else 'NCHW'
-    return lambda: timed(work) / steps, f'{numbers.words}, {layout}. {build.kernels(net, optimizer)}'
+    return lambda: timed(work) / args.steps, f'{numbers.words}, {layout}. {build.kernels(net, optimizer)}'
 
 
 def plain(model, theirs, args):
@@ -129,39 +128,26 @@ def plain(model, theirs, args):
 
 
 @contextlib.contextmanager
-def script(model, args, warmup, measured):
+def script(folder, args):
     """Gives a function that gives the seconds of a step of train_performance_1p.sh, by its own FPS."""
+    warmup, measured = 3, 12
     with tempfile.TemporaryDirectory() as place:
-        make = [
-            sys.executable,
-            str(TOP / 'ci' / 'make_dataset.py'),
-            'imagenet-like',
-            f'{place}/data',
-            '--classes=4',
-            '--val-per-class=1',
-        ]
-        steps = warmup + measured
-        per_class = args.batch * steps // 4 + 1
-        subprocess.run([*make, f'--per-class={per_class}'], check=True, stdout=subprocess.DEVNULL)
-        words = [
-            f'--data-path={place}/data',
-            f'--output-dir={place}/out',
-            f'--model={model}',
-            f'--device={args.device}',
-            *COMMON,
-        ]
-        words += [
-            '--no-model-ema',
-            f'--batch-size={args.batch}',
-            f'--max-steps={steps}',
+        make = [sys.executable, str(TOP / 'ci' / 'make_dataset.py'), 'imagenet-like', f'{place}/data', '--classes=4']
+        make += ['--val-per-class=1', f'--per-class={args.batch * (warmup + measured) // 4 + 1}']
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+        words = [f'--data-path={place}/data', f'--output-dir={place}/out', f'--model={MODELS[folder][0]}', *COMMON]
+        words += ['--no-model-ema', f'--device={args.device}', f'--batch-size={args.batch}']
+        command = [
+            'bash',
+            'test/train_performance_1p.sh',
+            *words,
+            f'--max-steps={warmup + measured}',
             f'--warmup-steps={warmup}',
         ]
         env = {**os.environ, 'PYTHON': sys.executable}
 
         def work():
-            subprocess.run(
-                ['bash', 'test/train_performance_1p.sh', *words], env=env, check=True, stdout=subprocess.DEVNULL
-            )
+            subprocess.run(command, cwd=TOP / folder, env=env, check=True, stdout=subprocess.DEVNULL)
             return args.batch / json.loads(Path(place, 'out', 'result.json').read_text())['fps']
 
         yield work
@@ -179,33 +165,62 @@ def work_of(model, args):
     return 3 * args.batch * counter.get_total_flops()
 
 
-def child(folder, args):
-    """In a process of its own, in the folder: prints its table."""
+def child(args):
+    """In the folder, in a process of its own: what the device computes, in words, then the seconds of a step for each line that is read."""
     sys.path.insert(0, os.getcwd())
-    model, theirs = MODELS[folder]
-    if args.script:  # first: the memory that a plain step leaves behind makes later steps faster
-        measured = 12
-        bare = ours(model, [], args, measured)[0]
-        bare()
-        with script(model, args, 3, measured) as whole:
-            print(
-                f'{folder}: train_performance_1p.sh against its bare step {said(in_turn(whole, bare, args.pairs))}',
-                flush=True,
-            )
-    default, words = ours(model, [], args)
-    rival = plain(model, theirs, args)
-    default(), rival()  # what is made once is made now
-    ratios = in_turn(default, rival, args.pairs)
-    print(f'{folder}: {model}, {args.batch} images of {SIZE} pixels. Default: {words}')
-    speed = work_of(model, args) / min(default() for _ in range(2)) / 1e12
-    share = f', {100 * speed / args.peak:.0f} % of the peak' if args.peak else ''
-    print(f'  default against the plain step   {said(ratios)}; {speed:.2g} TFLOP/s{share}', flush=True)
-    for name, options in SETTINGS.items() if args.settings else ():
-        with contextlib.suppress(SystemExit):  # an older torch may have no such setting
-            other = ours(model, options, args)[0]
-            other()
-            print(f'  {name:<32} {said(in_turn(other, default, args.pairs))}', flush=True)
-    print(json.dumps(statistics.median(ratios)))
+    model, theirs = MODELS[args.child]
+    if args.rival:
+        work, words = plain(model, theirs, args), 'plain'
+    else:
+        work, words = ours(model, args.options.split(), args)
+    work()  # what is made once is made now
+    print(json.dumps([words, work_of(model, args)]), flush=True)
+    for _ in sys.stdin:
+        print(work(), flush=True)
+    return 0
+
+
+class Side:
+    """() -> the seconds of a step, as another process takes them; words: what it computes in; work: operations of a step."""
+
+    def __init__(self, folder, args, *more):
+        command = [sys.executable, str(TOP / 'ci' / 'bench.py'), 'step', f'--child={folder}', f'--device={args.device}']
+        command += [f'--batch={args.batch}', f'--steps={args.steps}', *more]
+        # Threads that sleep while they wait are right where processes share cores; alone they slow the plain step to less than half.
+        env = {name: value for name, value in os.environ.items() if name != 'OMP_WAIT_POLICY'}
+        pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
+        self.process = subprocess.Popen(command, cwd=TOP / folder, env=env, **pipes)
+        self.words, self.work = json.loads(self.process.stdout.readline() or '["", 0]')
+
+    def __call__(self):
+        print(file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.communicate()
+
+
+def table(folder, args):
+    """Prints what the folder's steps take. -> the ratio to the plain step"""
+    model = MODELS[folder][0]
+    with Side(folder, args) as default:
+        print(f'{folder}: {model}, {args.batch} images of {SIZE} pixels. Default: {default.words}')
+        with Side(folder, args, '--rival') as rival:
+            ratios = in_turn(default, rival, args.pairs)
+        speed = default.work / min(default() for _ in range(2)) / 1e12
+        share = f', {100 * speed / args.peak:.0f} % of the peak' if args.peak else ''
+        print(f'  default against the plain step   {said(ratios)}; {speed:.2g} TFLOP/s{share}', flush=True)
+        for name, options in SETTINGS.items() if args.settings else ():
+            with Side(folder, args, f'--options={options}') as other:
+                if other.words:  # an older torch may have no such setting
+                    print(f'  {name:<32} {said(in_turn(other, default, args.pairs))}', flush=True)
+        if args.script:
+            with script(folder, args) as whole:
+                print(f'  train_performance_1p.sh          {said(in_turn(whole, default, args.pairs))}', flush=True)
+    return statistics.median(ratios)
 
 
 def main(device='cpu', about=__doc__):
@@ -222,29 +237,12 @@ def main(device='cpu', about=__doc__):
         '--peak', type=float, help="the device's TFLOP/s in the precision of the default, for its share"
     )
     parser.add_argument('--device', default=device, choices=['cpu', 'cuda'])
-    parser.add_argument('--child', help=argparse.SUPPRESS)
+    for hidden in ('--child', '--options'):
+        parser.add_argument(hidden, default='', help=argparse.SUPPRESS)
+    parser.add_argument('--rival', action='store_true', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        return child(args.child, args)
-    medians = []
-    # Threads that sleep while they wait are right where processes share cores; alone they slow the plain step to less than half.
-    env = {name: value for name, value in os.environ.items() if name != 'OMP_WAIT_POLICY'}
-    for folder in [name for name in MODELS if any(word in name for word in args.folders)]:
-        command = [
-            sys.executable,
-            str(TOP / 'ci' / 'bench.py'),
-            'step',
-            *sys.argv[1:],
-            '--device',
-            args.device,
-            '--child',
-            folder,
-        ]
-        done = subprocess.run(command, cwd=TOP / folder, env=env, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            return 1
-        *lines, median = done.stdout.splitlines()
-        print('\n'.join(lines), flush=True)
-        medians.append(json.loads(median))
+        return child(args)
+    medians = [table(name, args) for name in MODELS if any(word in name for word in args.folders)]
     print(f'Geometric mean against the plain step: {statistics.geometric_mean(medians):.2f}')
     return 0

@@ -1,10 +1,15 @@
-"""Less memory, and the same numbers: --grad-checkpointing and --grad-accum-steps."""
+"""Memory: less of it with the same numbers (--grad-checkpointing, --grad-accum-steps), and what is freed is used again."""
 
 import itertools
+import os
+import platform
+import subprocess
+import sys
 
 import pytest
 
-from helpers import FOLDERS, VAN, describe, in_folder, train
+from common import host_memory
+from helpers import FOLDERS, TOP, VAN, describe, in_folder, train
 
 VIT = 'Vit_base_patch32_224_for_PyTorch'  # without batch norm
 
@@ -79,3 +84,30 @@ def test_a_batch_in_parts(ranks, more, few_digits, tmp_path):
 def test_more_parts_than_images(few_digits, tmp_path):
     result = train(VAN, '--data-path', few_digits, '--batch-size=2', '--grad-accum-steps=3', out=tmp_path)
     assert result.code == 1 and '--grad-accum-steps 3 is more than the 2 images of a batch' in result.lines[-1]
+
+
+USE = """
+import resource
+from common import host_memory
+kept = host_memory.keep()
+for k in range(20):
+    bytearray(64 << 20)
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+def used(**environment):
+    """-> whether it says that memory is kept, and the pages that the system gave"""
+    env = {name: value for name, value in os.environ.items() if name not in host_memory.TOLD}
+    done = subprocess.run(
+        [sys.executable, '-c', USE], cwd=TOP, env={**env, **environment}, capture_output=True, text=True
+    )
+    kept, pages = done.stdout.split()
+    return kept == 'True', int(pages)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='not the GNU C library')
+def test_what_is_freed_is_used_again_unless_the_user_has_told_malloc_otherwise():
+    (kept, few), (told, many) = used(), used(MALLOC_MMAP_MAX_='65536')
+    assert kept and not told
+    assert few < many / 5

@@ -27,7 +27,7 @@ def gains(conv: nn.Conv2d) -> bool:
     same = tuple(d * (k - 1) // 2 for k, d in zip(conv.kernel_size, conv.dilation))
     of_its_kind = conv.groups == conv.in_channels == conv.out_channels and all(k % 2 for k in conv.kernel_size)
     keeps_size = conv.stride == (1, 1) and conv.padding_mode == 'zeros' and conv.padding in ('same', same)
-    return of_its_kind and keeps_size and (max(conv.kernel_size) > 3 or max(conv.dilation) > 1)
+    return of_its_kind and keeps_size and max(conv.kernel_size) > 1
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -47,7 +47,7 @@ def convolved(x: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.Tensor
     kernel = [min(k, 2 * side - 1) for k, side in zip(whole, x.shape[2:])]
     down, right = ((k - part) // 2 for k, part in zip(whole, kernel))
     weight = weight[:, :, down : down + kernel[0], right : right + kernel[1]]
-    if max(kernel) > 3:
+    if max(kernel) > 3 or max(x.shape[2:]) == 2:
         return Depthwise.apply(x, weight, bias)
     return F.conv2d(x, weight, bias, 1, [k // 2 for k in kernel], 1, x.shape[1])
 

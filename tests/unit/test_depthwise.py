@@ -29,6 +29,9 @@ def passes(conv, images, gradient, layout, amp=False):
         (2, 96, (28, 27), 9, 1),  # of ConvMixer, large enough for a call of its own
         (5, 16, (9, 4), 5, 1),
         (5, 6, (8, 1), (3, 5), (2, 1)),
+        (5, 6, (2, 2), 3, 1),
+        (5, 6, (1, 1), 3, 1),
+        (3, 8, (9, 9), 3, 1),
     ],
 )
 def test_it_is_the_plain_convolution(count, channels, size, kernel, dilation, layout, amp, near):
@@ -47,7 +50,7 @@ def test_it_is_the_plain_convolution(count, channels, size, kernel, dilation, la
 
 @pytest.mark.parametrize(
     'options',
-    [{'groups': 1}, {'stride': 2}, {'padding': 1}, {'padding_mode': 'circular'}, {'kernel_size': 3, 'padding': 1}],
+    [{'groups': 1}, {'stride': 2}, {'padding': 1}, {'padding_mode': 'circular'}, {'kernel_size': 1, 'padding': 0}],
 )
 def test_others_stay_torchs(options):
     conv = nn.Conv2d(**{'in_channels': 4, 'out_channels': 4, 'kernel_size': 5, 'padding': 2, 'groups': 4, **options})

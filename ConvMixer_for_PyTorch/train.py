@@ -76,7 +76,7 @@ class ConvMixerHooks(Hooks):
         return timm_names(model)
 
 
-HOOKS = ConvMixerHooks(create_model, patches, blocks=r'[3-9]|\d\d+')
+HOOKS = ConvMixerHooks(create_model, patches, blocks=r'[3-9]|\d\d+', layers=r'(\d+)\.')
 
 if __name__ == '__main__':
     sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

@@ -86,7 +86,12 @@ class SpachHooks(Hooks):
         return wanted
 
 
-HOOKS = SpachHooks(create_model, patches, blocks=r'layer\d\.\d+|(layers\.\d+\.)?blocks\.\d+|(token|channel)_mix\.\d+')
+HOOKS = SpachHooks(
+    create_model,
+    patches,
+    blocks=r'layer\d\.\d+|(layers\.\d+\.)?blocks\.\d+|(token|channel)_mix\.\d+',
+    layers=r'layer(\d)\.(\d+)|layers\.(\d+)\.(?:blocks\.(\d+))?|(?:blocks|token_mix|channel_mix)\.(\d+)',
+)
 
 if __name__ == '__main__':
     sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

@@ -103,7 +103,7 @@ class ViTHooks(Hooks):
         return fit_to_model(state, model)
 
 
-HOOKS = ViTHooks(create_model, patches, blocks=r'blocks\.\d+')
+HOOKS = ViTHooks(create_model, patches, blocks=r'blocks\.\d+', layers=r'blocks\.(\d+)\.')
 
 if __name__ == '__main__':
     sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

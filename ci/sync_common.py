@@ -54,6 +54,7 @@ def wanted(top, folder):
     files['LICENSE'] = ((top / 'LICENSE').read_bytes(), 'LICENSE')
     for path in sorted((top / 'ci' / 'folder_files').glob('*requirements.txt')):
         files[path.name] = (path.read_bytes(), f'ci/folder_files/{path.name}')
+    files['test/predict.sh'] = ((top / 'ci' / 'folder_files' / 'predict.sh').read_bytes(), 'ci/folder_files/predict.sh')
     made = scripts(top, folder)
     return {**files, **{path: (content, 'ci/folder_files/') for path, content in made.items()}}
 

@@ -78,7 +78,7 @@ def ours(root, aa, interpolation, decoder):
     device, ranks = accelerator.Accelerator(), Ranks(environ={})
     args = options.resolve(options.parse('', {'img_size': SIDE}, words), None, None, device, ranks)
     read = images.Reader(data.transform_of(args, training=True), args.decoder)
-    dataset = data.Images(str(root / 'train'), read, seed=0)
+    dataset = data.Images(*data.listed(str(root / 'train')), read, seed=0)
     return data.make_loader(dataset, data.TrainBatchSampler(len(dataset), BATCH, ranks, 0), args, device)
 
 

@@ -27,7 +27,7 @@ def arguments(root, *more):
 
 def images(root, args, split='train'):
     read = reading.Reader(data.transform_of(args, training=split == 'train'), args.decoder)
-    return data.Images(str(root / split), read, seed=args.seed)
+    return data.Images(*data.listed(str(root / split)), read, seed=args.seed)
 
 
 @pytest.mark.parametrize('size, world, steps', [(93, 8, 0), (93, 1, 0), (5, 8, 0), (1000, 3, 2), (100, 2, 1)])

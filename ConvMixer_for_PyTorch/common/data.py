@@ -282,11 +282,14 @@ class EvalBatchSampler:
             yield [(0, index, 0) for index in self.mine[start : start + self.batch_size]]
 
 
-def stay_until_ended(number: int) -> None:
+def begin_worker(step_back: bool, number: int) -> None:
     """A worker that is told to stop, as the trainer is, goes on: the trainer ends its step, saves, and ends the worker.
 
-    A scheduler, a terminal and torchrun tell every process of a job. After two minutes the worker ends by itself.
+    A scheduler, a terminal and torchrun tell every process of a job. After two minutes the worker ends by itself. step_back: the
+    trainer computes on the same cores, so the worker takes what it leaves; a thread that loses its core holds up all others.
     """
+    if step_back:
+        os.nice(10)
     signal.set_wakeup_fd(-1)  # the trainer's, which tells it of its own signals
     for request in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(request, signal.SIG_IGN)
@@ -302,6 +305,6 @@ def make_loader(dataset: Images, batch_sampler: Any, args: Any, accelerator: Any
         batch_sampler=batch_sampler,
         num_workers=args.workers,
         collate_fn=collate,
-        worker_init_fn=stay_until_ended,
+        worker_init_fn=partial(begin_worker, accelerator.kind == 'cpu'),
         **options,
     )

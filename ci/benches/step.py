@@ -5,7 +5,8 @@
 Ours is the loop of common/engine.py with what train.py makes of the options. The rival is the same model, timm's own where timm has it,
 with timm's AdamW, in float32, images in NCHW. Both train on the same images, which lie ready, each in a process of its own.
 --settings: each of them given on the command line, against the default; above 1.05 it would have been the better default. --script: what
-is left of the default's speed in train_performance_1p.sh, which reads photographs of ImageNet's size and mixes them.
+is left of the default's speed in train_performance_1p.sh, which reads photographs of ImageNet's size and mixes them; each time
+both begin anew, and take the same number of steps.
 """
 
 import argparse
@@ -38,6 +39,7 @@ SETTINGS = {
     'not fused': '--no-fused-optimizer',
 }
 CLASSES, SIZE = 1000, 224
+OF_SCRIPT = (3, 12)  # steps of warm-up and measured ones, where the script stands beside the bare step
 COMMON = f'--img-size={SIZE} --opt=adamw --clip-grad=0 --drop-path=0'.split()
 
 
@@ -58,7 +60,7 @@ def batches(count, args, device, channels_last=False):
 
 
 def ours(model, options, args):
-    """-> a function that gives the seconds of a step, over args.steps by our loop; what it computes in, in words"""
+    """-> a function (steps) that gives the seconds of a step, by our loop; what it computes in, in words"""
     from timm.loss import SoftTargetCrossEntropy
 
     import train
@@ -80,15 +82,18 @@ def ours(model, options, args):
         def step_update(self, updates):
             pass
 
-    def work():
+    def work(steps):
         engine.train_one_epoch(
-            trained, batches(args.steps, args, device.device, made.channels_last), SoftTargetCrossEntropy(), optimizer, Constant(),
-            precision=numbers, clock=throughput.StepClock(device, 0), epoch=0, steps=args.steps, seed_step=lambda step: None,
+            trained, batches(steps, args, device.device, made.channels_last), SoftTargetCrossEntropy(), optimizer, Constant(),
+            precision=numbers, clock=throughput.StepClock(device, 0), epoch=0, steps=steps, seed_step=lambda step: None,
             after_update=lambda step: None, after_step=lambda step, loss: 0,
         )  # fmt: skip
 
     layout = 'NHWC' if made.channels_last else 'NCHW'
-    return lambda: timed(work) / args.steps, f'{numbers.words}, {layout}. {build.kernels(net, optimizer)}'
+    return (
+        lambda steps: timed(lambda: work(steps)) / steps,
+        f'{numbers.words}, {layout}. {build.kernels(net, optimizer)}',
+    )
 
 
 def plain(model, theirs, args):
@@ -112,8 +117,8 @@ def plain(model, theirs, args):
         NativeScaler() if card else None,
     )
 
-    def work():
-        for images, targets in batches(args.steps, args, args.device):
+    def work(steps):
+        for images, targets in batches(steps, args, args.device):
             with torch.autocast(args.device, dtype=torch.float16) if card else contextlib.nullcontext():
                 loss = criterion(net(images), targets)
             optimizer.zero_grad()
@@ -124,13 +129,13 @@ def plain(model, theirs, args):
                 optimizer.step()
         torch.isfinite(loss).item()
 
-    return lambda: timed(work) / args.steps
+    return lambda steps: timed(lambda: work(steps)) / steps
 
 
 @contextlib.contextmanager
 def script(folder, args):
     """Gives a function that gives the seconds of a step of train_performance_1p.sh, by its own FPS."""
-    warmup, measured = 3, 12
+    warmup, measured = OF_SCRIPT
     with tempfile.TemporaryDirectory() as place:
         make = [sys.executable, str(TOP / 'ci' / 'make_dataset.py'), 'imagenet-like', f'{place}/data', '--classes=4']
         make += ['--val-per-class=1', f'--per-class={args.batch * (warmup + measured) // 4 + 1}']
@@ -153,6 +158,13 @@ def script(folder, args):
         yield work
 
 
+def bare(folder, args):
+    """-> the seconds of a step of our loop, in a new process with as many steps as the script's"""
+    warmup, measured = OF_SCRIPT
+    with Side(folder, args, f'--warmup={warmup}', f'--steps={measured}') as side:
+        return side()
+
+
 def work_of(model, args):
     """-> floating point operations of a step: three times those of the forward pass"""
     import torch
@@ -173,10 +185,10 @@ def child(args):
         work, words = plain(model, theirs, args), 'plain'
     else:
         work, words = ours(model, args.options.split(), args)
-    work()  # what is made once is made now
+    work(args.warmup or args.steps)  # what is made once is made now
     print(json.dumps([words, work_of(model, args)]), flush=True)
     for _ in sys.stdin:
-        print(work(), flush=True)
+        print(work(args.steps), flush=True)
     return 0
 
 
@@ -217,9 +229,10 @@ def table(folder, args):
             with Side(folder, args, f'--options={options}') as other:
                 if other.words:  # an older torch may have no such setting
                     print(f'  {name:<32} {said(in_turn(other, default, args.pairs))}', flush=True)
-        if args.script:
-            with script(folder, args) as whole:
-                print(f'  train_performance_1p.sh          {said(in_turn(whole, default, args.pairs))}', flush=True)
+    if args.script:
+        with script(folder, args) as whole:
+            ratios_of_script = in_turn(whole, lambda: bare(folder, args), args.pairs)
+            print(f'  train_performance_1p.sh          {said(ratios_of_script)}', flush=True)
     return statistics.median(ratios)
 
 
@@ -239,6 +252,7 @@ def main(device='cpu', about=__doc__):
     parser.add_argument('--device', default=device, choices=['cpu', 'cuda'])
     for hidden in ('--child', '--options'):
         parser.add_argument(hidden, default='', help=argparse.SUPPRESS)
+    parser.add_argument('--warmup', type=int, help=argparse.SUPPRESS)
     parser.add_argument('--rival', action='store_true', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

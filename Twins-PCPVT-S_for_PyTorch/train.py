@@ -65,7 +65,9 @@ def patches():
     return PATCHES
 
 
-HOOKS = Hooks(create_model, patches, blocks=r'blocks\.\d+\.\d+', layers=r'(?:patch_embeds|pos_block|blocks)\.(\d+)\.(\d+)?')
+HOOKS = Hooks(
+    create_model, patches, blocks=r'blocks\.\d+\.\d+', layers=r'(?:patch_embeds|pos_block|blocks)\.(\d+)\.(\d+)?'
+)
 
 if __name__ == '__main__':
     sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

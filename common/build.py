@@ -12,7 +12,18 @@ from timm.optim import create_optimizer
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from common import batch_counters, class_weights, compat, data, drop_path, images, npu_patches, recompute, transfer, weights
+from common import (
+    batch_counters,
+    class_weights,
+    compat,
+    data,
+    drop_path,
+    images,
+    npu_patches,
+    recompute,
+    transfer,
+    weights,
+)
 from common.averaging import Average
 from common.device_data import BadImages, EvalTransform, PrefetchLoader, TrainTransform, mixup_of
 from common.errors import UserError
@@ -147,7 +158,9 @@ def val_images(args: Any, classes: List[str]) -> Tuple[Any, Any]:
     return paths, places[targets]
 
 
-def val_loader(args: Any, accelerator: Any, ranks: Any, found: Tuple[Any, Any], bad: BadImages, at: At) -> PrefetchLoader:
+def val_loader(
+    args: Any, accelerator: Any, ranks: Any, found: Tuple[Any, Any], bad: BadImages, at: At
+) -> PrefetchLoader:
     """found: paths and targets"""
     read = images.Reader(data.transform_of(args, training=False), 'pillow')
     dataset = data.Images(*found, read)

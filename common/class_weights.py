@@ -30,7 +30,9 @@ def chosen(given: str, classes: Sequence[str], counts: Sequence[int]) -> List[fl
     wrong = wrong or [name for name in classes if not 0 <= said[name] < 1e6]
     if wrong or not any(said.values()):
         name = (wrong or list(classes))[0]
-        raise UserError(f'{option}: the weight of {name} is {said[name]}; weights are numbers from 0, and not all of them 0')
+        raise UserError(
+            f'{option}: the weight of {name} is {said[name]}; weights are numbers from 0, and not all of them 0'
+        )
     return [float(said[name]) for name in classes]
 
 

@@ -51,7 +51,10 @@ def check_root(root: str, splits: Sequence[str] = ('train', 'val'), read: bool =
     if missing and leaf in splits and os.path.isdir(os.path.join(parent, leaf)):
         raise UserError(f'data path {root} is one split of the data set; give its root, {parent}')
     if missing:
-        lacking, there = '/ and no '.join(missing), [name for name in OTHER_NAMES if os.path.isdir(os.path.join(root, name))]
+        lacking, there = (
+            '/ and no '.join(missing),
+            [name for name in OTHER_NAMES if os.path.isdir(os.path.join(root, name))],
+        )
         way_out = f'give the data set root, which holds {wanted}'
         if there:
             option = '--train-split' if missing[0] == splits[0] and len(splits) > 1 else '--val-split'

@@ -221,7 +221,11 @@ NEEDS: Sequence[Need] = (
     ('clip_mode', lambda run: run.args.clip_grad, 'gradients have no limit (--clip-grad)'),
     ('lr_base', from_base, 'the learning rate is that of --lr'),
     ('lr_base_size lr_scaling', lambda run: from_base(run) or run.args.lr_scaled, 'the learning rate is not scaled'),
-    ('layer_decay', lambda run: run.args.layer_decay == 1 or not run.args.freeze, 'only the classifier learns (--freeze)'),
+    (
+        'layer_decay',
+        lambda run: run.args.layer_decay == 1 or not run.args.freeze,
+        'only the classifier learns (--freeze)',
+    ),
     ('lr_scaled', lambda run: not from_base(run), 'the rate of --lr-base is scaled in any case'),
     # schedule
     *each(SCHEDULE, rates, NO_RATE),

@@ -68,11 +68,15 @@ def to_onnx(model: nn.Module, args: options.Args, classes: List[str], path: str)
         torch.onnx.export(model, images, path, opset_version=args.opset, **names, **older)
     except (RuntimeError, ValueError, torch.onnx.errors.OnnxExporterError) as e:
         reason = str(e).strip().split('\n')[0]
-        raise UserError(f'--export onnx --opset {args.opset}: {args.model} cannot be written ({reason}); try another --opset') from e
+        raise UserError(
+            f'--export onnx --opset {args.opset}: {args.model} cannot be written ({reason}); try another --opset'
+        ) from e
     describe(path, about(args, classes))
     apart = difference(model, path, args.img_size)
     if apart > NEAR:
-        raise UserError(f'{path} gives other logits than torch, by {apart:.1e} of the largest; do not use it, and try another --opset')
+        raise UserError(
+            f'{path} gives other logits than torch, by {apart:.1e} of the largest; do not use it, and try another --opset'
+        )
     print(f'onnxruntime gives the logits of torch to {apart:.1e} of the largest (opset {args.opset}).')
 
 

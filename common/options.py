@@ -82,7 +82,7 @@ class Args(argparse.Namespace):
             setattr(self, name, value)
             self.origin[name] = origin
 
-    def freeze(self) -> 'Args':
+    def close(self) -> 'Args':
         self._frozen = True
         return self
 
@@ -229,7 +229,9 @@ def add_run(option, switch):
     option('--finetune --finetune-pth --pth-path --initial-checkpoint', help, metavar='FILE')
     help = 'train the classifier alone, on the features of the checkpoint (a linear probe)'
     switch('--freeze', help, 'train all weights')
-    switch('--eval-report', 'with an evaluation: each image, precision, recall and F1 of each class, the confusion matrix')
+    switch(
+        '--eval-report', 'with an evaluation: each image, precision, recall and F1 of each class, the confusion matrix'
+    )
     help = 'names the classes of these images, and of those in these folders, by the checkpoint of --resume'
     option('--predict', help, metavar='IMAGE|DIR', nargs='+')
     option('--top-k', 'classes that --predict names for an image, the most probable first', 5, POSITIVE)
@@ -554,7 +556,7 @@ def resolve(args: Args, saved: Any = None, classes: Any = None, device: Any = No
         from_machine(args, device, ranks)
     if ours and continues(args, saved):
         args.notes.extend(differences(args, saved['args']))
-    return args.freeze()
+    return args.close()
 
 
 def continues(args: Args, saved: Mapping[str, Any]) -> bool:

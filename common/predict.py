@@ -39,7 +39,10 @@ def run(args: options.Args, hooks: Any) -> int:
     rows = list(most_probable(model, batches, precision.choose(args, device), paths, classes, args.top_k))
     batches.close()
     for row in rows[:SHOWN]:
-        print(f'{row["image"]}: ' + ', '.join(f'{c} {100 * p:.1f} %' for c, p in zip(row['classes'], row['probabilities'])))
+        print(
+            f'{row["image"]}: '
+            + ', '.join(f'{c} {100 * p:.1f} %' for c, p in zip(row['classes'], row['probabilities']))
+        )
     where = args.predictions or os.path.join(args.output_dir, 'predictions.csv')
     write(rows, where)
     print(f'{len(rows)} images: {where}')

@@ -46,7 +46,9 @@ class Answers:
         return total - [[1], [0]]
 
 
-def write(folder: str, paths: Sequence[bytes], targets: np.ndarray, found: np.ndarray, classes: Sequence[str]) -> List[str]:
+def write(
+    folder: str, paths: Sequence[bytes], targets: np.ndarray, found: np.ndarray, classes: Sequence[str]
+) -> List[str]:
     """Writes the tables, and the picture. found: as Answers.gather gives it. -> the names of the files"""
     seen = found[0] >= 0
     predicted, shares, names = found[0].astype(int), found[1], [PREDICTIONS, CLASSES, CONFUSION]

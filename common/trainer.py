@@ -8,7 +8,20 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 import torch
 
-from common import build, data, effects, legacy, limits, messages, options, precision, profiling, report, throughput, transfer
+from common import (
+    build,
+    data,
+    effects,
+    legacy,
+    limits,
+    messages,
+    options,
+    precision,
+    profiling,
+    report,
+    throughput,
+    transfer,
+)
 from common.device_data import BadImages
 from common.distributed import Ranks
 from common.engine import evaluate, train_one_epoch
@@ -28,7 +41,14 @@ class Evaluator:
     """Counts the right answers of a model on the validation set, on all ranks or (--no-dist-eval) on each alone."""
 
     def __init__(
-        self, args: options.Args, accelerator: Any, ranks: Ranks, requests: Requests, classes: List[str], bad: BadImages, at: Any
+        self,
+        args: options.Args,
+        accelerator: Any,
+        ranks: Ranks,
+        requests: Requests,
+        classes: List[str],
+        bad: BadImages,
+        at: Any,
     ):
         self.args, self.accelerator, self.requests, self.classes = args, accelerator, requests, classes
         self.ranks, self.primary = ranks if args.dist_eval else Ranks(environ={}), ranks.primary

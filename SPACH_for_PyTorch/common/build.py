@@ -1,16 +1,29 @@
 """The parts of a training, each made from the options: model, loaders, loss, optimizer. trainer.py puts them together."""
 
+import argparse
 import contextlib
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
+import numpy as np
 import torch
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from common import batch_counters, compat, data, drop_path, images, npu_patches, recompute, weights
+from common import (
+    batch_counters,
+    class_weights,
+    compat,
+    data,
+    drop_path,
+    images,
+    npu_patches,
+    recompute,
+    transfer,
+    weights,
+)
 from common.averaging import Average
 from common.device_data import BadImages, EvalTransform, PrefetchLoader, TrainTransform, mixup_of
 from common.errors import UserError
@@ -49,7 +62,8 @@ def model(args: Any, hooks: Any, accelerator: Any, ranks: Any, classes: List[str
     if loaded is not None:
         load_weights(made, loaded, args, hooks, classes, say)
     patch(made, args, hooks, accelerator, say)
-    exchange(made, args, hooks, accelerator)
+    if not args.export:
+        exchange(made, args, hooks, accelerator)
     if args.sync_bn and ranks.world > 1 and accelerator.kind == 'cpu':
         raise UserError('--sync-bn: torch has it for accelerators only; leave it out on a CPU')
     if args.sync_bn and ranks.world > 1:
@@ -131,9 +145,25 @@ def average(args: Any, made: nn.Module) -> Optional[Average]:
 # ---- the data
 
 
-def val_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages, at: At) -> PrefetchLoader:
+def split(args: Any, name: str) -> str:
+    """-> the folder of 'train' or 'val'"""
+    return os.path.join(args.data_path, args.train_split if name == 'train' else args.val_split)
+
+
+def val_images(args: Any, classes: List[str]) -> Tuple[Any, Any]:
+    """-> paths and targets. classes: of the model, in order; the data may have some of them only."""
+    folder = split(args, 'val')
+    paths, targets = data.listed(folder)
+    places = np.array([classes.index(name) for name in data.class_names(folder)])
+    return paths, places[targets]
+
+
+def val_loader(
+    args: Any, accelerator: Any, ranks: Any, found: Tuple[Any, Any], bad: BadImages, at: At
+) -> PrefetchLoader:
+    """found: paths and targets"""
     read = images.Reader(data.transform_of(args, training=False), 'pillow')
-    dataset = data.Images(os.path.join(args.data_path, 'val'), read)
+    dataset = data.Images(*found, read)
     sampler = data.EvalBatchSampler(len(dataset), args.validation_batch_size, ranks, args.eval_steps)
     loader = data.make_loader(dataset, sampler, args, accelerator)
     return PrefetchLoader(loader, EvalTransform(args, accelerator), accelerator, bad, at)
@@ -142,9 +172,8 @@ def val_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages, at: At) 
 def train_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages, at: At) -> PrefetchLoader:
     with blame(f'--aa {args.aa}'):
         transform = data.transform_of(args, training=True)
-    folder = os.path.join(args.data_path, 'train')
     read = images.Reader(transform, args.decoder)
-    dataset = data.Images(folder, read, args.seed, replace=args.skip_bad_images)
+    dataset = data.Images(*data.listed(split(args, 'train')), read, args.seed, replace=args.skip_bad_images)
     repeats = 3 if args.repeated_aug and ranks.world > 1 else 1
     sampler = data.TrainBatchSampler(len(dataset), args.batch_size, ranks, args.seed, args.max_steps, repeats)
     loader = data.make_loader(dataset, sampler, args, accelerator)
@@ -154,20 +183,43 @@ def train_loader(args: Any, accelerator: Any, ranks: Any, bad: BadImages, at: At
 # ---- the training
 
 
-def criterion(args: Any) -> nn.Module:
+def criterion(args: Any, classes: List[str], accelerator: Any) -> nn.Module:
+    """classes: their names, in order."""
+    if args.class_weights:
+        weights = class_weights.chosen(args.class_weights, classes, data.counts(split(args, 'train')))
+        return class_weights.WeightedCrossEntropy(weights, args.smoothing).to(accelerator.device)
     if mixup_of(args) is not None:
         return SoftTargetCrossEntropy()
     return LabelSmoothingCrossEntropy(args.smoothing) if args.smoothing else nn.CrossEntropyLoss()
 
 
-def optimizer(args: Any, made: nn.Module, accelerator: Any) -> Any:
+def plain_optimizer(args: Any, made: nn.Module) -> Any:
+    """-> timm's, with one rate for all; of --layer-decay timm knows more or less by its version."""
+    return create_optimizer(argparse.Namespace(**{**args.values(), 'layer_decay': None}), made)
+
+
+def optimizer(args: Any, made: nn.Module, accelerator: Any, layers: str = '') -> Any:
+    """layers: see hooks.py"""
     with blame(f'--opt {args.opt}'):
-        plain = create_optimizer(args, made)
+        plain = plain_optimizer(args, made)
     if getattr(plain, 'is_second_order', False):
         raise UserError(f'--opt {args.opt} needs second derivatives, which are not computed here; choose another')
+    if by_layers(args):
+        transfer.split_by_layer(plain, made, layers, args.layer_decay)
     if args.fused_optimizer is None:
         return accelerator.faster_optimizer(plain)
     return accelerator.fused_optimizer(plain) if args.fused_optimizer else plain
+
+
+def by_layers(args: Any) -> bool:
+    return args.layer_decay < 1 and not args.freeze
+
+
+def schedule(args: Any, hooks: Any, optimizer: Any, steps: int) -> Tuple[Any, int]:
+    """-> (schedule, number of epochs), see hooks.py"""
+    with blame(f'--sched {args.sched}'):
+        made, epochs = hooks.schedule(args, optimizer, steps)
+    return (transfer.LayerRates(made, optimizer) if by_layers(args) else made), epochs
 
 
 def resume_optimizer(made: Any, loaded: Dict[str, Any], args: Any) -> None:

@@ -5,6 +5,7 @@ What is read is a dict of tensors, numbers, strings and containers; see checkpoi
 
 import collections
 import inspect
+import json
 import os
 import re
 import tarfile
@@ -137,14 +138,17 @@ def damaged(path: str, reason: str) -> UserError:
     )
 
 
-def load_safetensors(path: str) -> Tensors:
+def load_safetensors(path: str) -> Dict[str, Any]:
     try:
-        from safetensors.torch import load_file
+        from safetensors import safe_open
     except ImportError as e:
         raise UserError(
             f'checkpoint {path} needs the package safetensors, which cannot be imported ({e}): pip install safetensors'
         ) from e
-    return load_file(path)
+    with safe_open(path, framework='pt') as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dict
+        about = (file.metadata() or {}).get('modelzoo')  # as export.py writes it
+    return {**json.loads(about), 'state_dict': state} if about else state
 
 
 def load_plain(path: str) -> Any:

@@ -12,7 +12,8 @@ from common.errors import UserError
 class Hooks:
     """create_model(name, num_classes, img_size, drop_path, **options) -> nn.Module; patches() -> its Patches on an NPU.
 
-    blocks: regular expression of the names of a model's blocks, which --grad-checkpointing computes twice.
+    blocks: regular expression of the names of a model's blocks, which --grad-checkpointing computes twice. layers: of the names of
+    weights, with groups for the numbers by which they follow each other, for --layer-decay.
     """
 
     needs = ()  # what the folder's own options need to have an effect, in rows as in effects.py
@@ -20,9 +21,13 @@ class Hooks:
     adopted = ()  # options that are taken from a checkpoint of this collection, beside options.ADOPTED
 
     def __init__(
-        self, create_model: Callable[..., Any], patches: Callable[[], Sequence[Any]] = tuple, blocks: str = ''
+        self,
+        create_model: Callable[..., Any],
+        patches: Callable[[], Sequence[Any]] = tuple,
+        blocks: str = '',
+        layers: str = '',
     ):
-        self.create_model, self.patches, self.blocks = create_model, patches, blocks
+        self.create_model, self.patches, self.blocks, self.layers = create_model, patches, blocks, layers
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Adds the folder's own options."""

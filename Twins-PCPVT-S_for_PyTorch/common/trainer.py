@@ -5,9 +5,23 @@ import os
 from functools import partial
 from typing import Any, Dict, List, Optional
 
+import numpy as np
 import torch
 
-from common import build, data, effects, legacy, limits, messages, options, precision, profiling, throughput
+from common import (
+    build,
+    data,
+    effects,
+    legacy,
+    limits,
+    messages,
+    options,
+    precision,
+    profiling,
+    report,
+    throughput,
+    transfer,
+)
 from common.device_data import BadImages
 from common.distributed import Ranks
 from common.engine import evaluate, train_one_epoch
@@ -26,15 +40,27 @@ WAITED_TOO_LONG = 10  # percent of the measured time, from which the summary say
 class Evaluator:
     """Counts the right answers of a model on the validation set, on all ranks or (--no-dist-eval) on each alone."""
 
-    def __init__(self, args: options.Args, accelerator: Any, ranks: Ranks, requests: Requests, bad: BadImages, at: Any):
-        self.accelerator, self.requests = accelerator, requests
-        self.ranks = ranks if args.dist_eval else Ranks(environ={})
-        self.loader = build.val_loader(args, accelerator, self.ranks, bad, at)
+    def __init__(
+        self,
+        args: options.Args,
+        accelerator: Any,
+        ranks: Ranks,
+        requests: Requests,
+        classes: List[str],
+        bad: BadImages,
+        at: Any,
+    ):
+        self.args, self.accelerator, self.requests, self.classes = args, accelerator, requests, classes
+        self.ranks, self.primary = ranks if args.dist_eval else Ranks(environ={}), ranks.primary
+        self.paths, self.targets = build.val_images(args, classes)
+        self.answers = report.Answers(self.targets, accelerator.device) if args.eval_report else None
+        numbered = self.targets if self.answers is None else np.arange(len(self.paths))
+        self.loader = build.val_loader(args, accelerator, self.ranks, (self.paths, numbered), bad, at)
 
     def accuracy(self, model: Any, precision: Any, clock: Any = None) -> Optional[Dict[str, float]]:
         """-> what engine.evaluate gives; None when all ranks stop for a signal. Raises UserError."""
         options = {'precision': precision, 'device': self.accelerator.device, 'ranks': self.ranks, 'clock': clock}
-        result = evaluate(model, self.loader, stopped=self.requests.told, **options)
+        result = evaluate(model, self.loader, stopped=self.requests.told, answers=self.answers, **options)
         if self.requests.now():
             return None
         if not result['images']:
@@ -44,6 +70,11 @@ class Evaluator:
                 f'the loss on the validation set is {result["loss"]}; the weights of the model are not usable'
             )
         return result
+
+    def report(self) -> List[str]:
+        """Writes what --eval-report asks for. All ranks come here. -> the names of the files"""
+        found = self.answers.gather(self.ranks)
+        return report.write(self.args.output_dir, self.paths, self.targets, found, self.classes) if self.primary else []
 
     def note(self) -> str:
         """-> what is special about the images that are counted, for the log line."""
@@ -70,7 +101,7 @@ class Trainer:
         self.watch = Watchdog(ranks, self.requests, args.timeout, self._way_on, self._where)
         self.saver = Saver(args, ranks, classes, self.log.say, self.watch.at)
         bad = BadImages(args.skip_bad_images, ranks, partial(self.log.say, any_rank=True))
-        self.evaluator = Evaluator(args, accelerator, ranks, self.requests, bad, self.watch.at)
+        self.evaluator = Evaluator(args, accelerator, ranks, self.requests, classes, bad, self.watch.at)
         if args.case != 'eval':
             self.train_loader = build.train_loader(args, accelerator, ranks, bad, self.watch.at)
             self._prepare_training(loaded)
@@ -79,13 +110,13 @@ class Trainer:
     def _prepare_training(self, loaded: Any) -> None:
         args = self.args
         self.steps = self.train_loader.loader.batch_sampler.steps
-        self.criterion = build.criterion(args)
+        self.criterion = build.criterion(args, self.classes, self.accelerator)
+        self.frozen = transfer.freeze(self.model) if args.freeze else []
         self.clip = precision.clipper(args.clip_grad, args.clip_mode)
-        optimizer = build.optimizer(args, self.model, self.accelerator)
+        optimizer = build.optimizer(args, self.model, self.accelerator, self.hooks.layers)
         ema = build.average(args, self.model)  # before the precision changes the model: it stays in float32
         self.model, optimizer = self.precision.prepare(self.model, optimizer)
-        with build.blame(f'--sched {args.sched}'):
-            schedule, self.epochs = self.hooks.schedule(args, optimizer, self.steps)
+        schedule, self.epochs = build.schedule(args, self.hooks, optimizer, self.steps)
         self.net = build.network(args, self.model, self.precision, self.accelerator, self.ranks)
         self.state = TrainState(self.model, ema, optimizer, schedule, self.precision, self.steps)
         if args.resume:
@@ -171,6 +202,7 @@ class Trainer:
                 changing=self.watch.changing,
                 clip=self.clip,
                 parts=args.grad_accum_steps,
+                frozen=self.frozen,
             )
         last_signum, save = self.requests.settle()
         if state.step == self.steps:
@@ -203,7 +235,8 @@ class Trainer:
         """The log line of a step; all ranks come here at the same steps."""
         lap = self.clock.lap()
         left = (self.epochs - epoch) * self.steps - step
-        place = {'epoch': epoch, 'step': step, 'steps': self.steps, 'lr': self.state.optimizer.param_groups[0]['lr']}
+        lr = max(group['lr'] for group in self.state.optimizer.param_groups)
+        place = {'epoch': epoch, 'step': step, 'steps': self.steps, 'lr': lr}
         lap.update(fps=lap['fps'] * self.ranks.world, loss=loss, eta=int(left * lap['step_ms'] / 1000))
         self.log.train(**place, **lap)
 
@@ -212,6 +245,8 @@ class Trainer:
     def evaluate_only(self) -> None:
         clock = self._clock(len(self.evaluator.loader))
         self.evaluate(None, clock)
+        if self.args.eval_report:
+            self.log.say(f'Report: {", ".join(self.evaluator.report())} in {self.args.output_dir}')
         self.conclude(clock, self.evaluator.ranks)  # where each rank evaluates all images, each counts once
 
     def evaluate(self, epoch: Optional[int], clock: Any = None) -> bool:

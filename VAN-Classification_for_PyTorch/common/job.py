@@ -7,10 +7,11 @@ from typing import Any, Optional
 
 import torch.distributed as dist
 
-from common import accelerator, agreement, data, limits, options, run_folder, weights
+from common import accelerator, agreement, data, limits, options, report, run_folder, weights
 from common.compat import is_distributed
 from common.distributed import Ranks, end_with
-from common.errors import Interrupted, UserError, explain, report, unexpected
+from common.errors import Interrupted, UserError, explain, unexpected
+from common.errors import report as tell
 from common.stop import end_now, kill_workers
 from common.trainer import Trainer
 
@@ -25,7 +26,10 @@ def run(args: options.Args, hooks: Any) -> int:
         end_with(os.getppid())
     try:
         ranks = Ranks(args.local_rank)
-        train_or_evaluate(args, ranks, hooks)
+        if args.predict or args.export:
+            code = use(args, ranks, hooks)
+        else:
+            train_or_evaluate(args, ranks, hooks)
     except Interrupted as e:
         message, code = str(e) if ranks.primary else None, e.code
     except Exception as e:
@@ -37,13 +41,28 @@ def run(args: options.Args, hooks: Any) -> int:
     return code
 
 
+def use(args: options.Args, ranks: Ranks, hooks: Any) -> int:
+    """--predict or --export, which one process does. -> exit status"""
+    if ranks.world > 1:
+        raise UserError('--predict and --export are for one process; start them without torchrun')
+    from common import export, predict  # a training has no need of them
+
+    return (predict if args.predict else export).run(args, hooks)
+
+
 def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
     """What is asked for, from the options of the command line to the last event."""
     loaded = weights.asked_for(args, hooks)
+    if args.eval_report:
+        report.check()
     device = accelerator.choose(args.device, ranks.local if args.device_id is None else args.device_id)
-    val_only = args.case == 'eval' and not os.path.isdir(os.path.join(args.data_path, 'train'))
-    splits = ('val',) if val_only else ('train', 'val')
+    val_only = args.case == 'eval' and not os.path.isdir(os.path.join(args.data_path, args.train_split))
+    splits = (args.val_split,) if val_only else (args.train_split, args.val_split)
     classes = data.check_root(args.data_path, splits, read=not args.skip_bad_images)
+    trained = options.classes_of(loaded, args, classes)
+    if len(trained) > len(classes):
+        args.notes.append(f'The data has {len(classes)} of the {len(trained)} classes of the checkpoint.')
+    classes = trained
     options.resolve(args, loaded, classes, device, ranks)
     limits.check(args, ranks)
     lock = take_folder(args, ranks)
@@ -82,7 +101,7 @@ def work(trainer: Trainer) -> None:
         if not trainer.ranks.primary:  # all ranks tend to fail together; those that have not said why are stopped
             trainer.requests.leave_when_told()
         if told:
-            report(f'{trainer.accelerator.called} {trainer.accelerator.index} failed: {told}')
+            tell(f'{trainer.accelerator.called} {trainer.accelerator.index} failed: {told}')
             end_now(1)
         raise
     finally:
@@ -99,7 +118,7 @@ def leave(message: Optional[str], code: int) -> None:
     gc.collect()
     kill_workers()
     if message:
-        report(message)
+        tell(message)
     if is_distributed():
         if code:
             end_now(code)

@@ -37,6 +37,8 @@ CASES = {
 CPU_PERFORMANCE = {'batch_size': 8, 'max_steps': 12, 'eval_steps': 2, 'print_freq': 1}
 CPU_PERFORMANCE_IMAGES = 16  # images of all ranks in a step, at most
 
+IMAGENET = 1000  # classes of a checkpoint from elsewhere, unless --num-classes or the data says
+
 # What is taken from a checkpoint of this collection that is evaluated, resumed or fine-tuned
 ADOPTED = ('model', 'img_size', 'mean', 'std', 'crop_pct', 'interpolation')
 # What a resumed training does not take from it: these belong to a run and its machine
@@ -44,7 +46,8 @@ OF_A_RUN = set(
     'data_path case eval output_dir resume finetune auto_resume use_ema start_epoch warmup_steps num_classes tensorboard print_freq '
     'keep save_freq save_steps save_minutes save_checkpoint device device_id amp_impl hf32 compile channels_last fused_optimizer '
     'npu_patch profile timeout local_rank dist_backend dist_url addr dist_eval workers pin_mem validation_batch_size skip_bad_images '
-    'network batch_per_node summary_also decoder'.split()
+    'network batch_per_node summary_also decoder train_split val_split eval_report predict top_k predictions export export_file '
+    'opset'.split()
 )
 
 DATA_PATH_MISSING = 'para "data_path" must be confing'  # spelled so since 2020; tools match it
@@ -79,7 +82,7 @@ class Args(argparse.Namespace):
             setattr(self, name, value)
             self.origin[name] = origin
 
-    def freeze(self) -> 'Args':
+    def close(self) -> 'Args':
         self._frozen = True
         return self
 
@@ -184,6 +187,11 @@ def build(description: str, defaults: Mapping[str, Any], hooks: Any = None) -> P
     if hooks is not None:
         hooks.add_options(parser)
     parser.set_defaults(**defaults)
+    if defaults.get('lr_scaled'):  # as upstream's --lr
+        said = 'learning rate at a global batch of --lr-base-size, scaled to yours unless --no-lr-scaled is given'
+    else:
+        said = 'learning rate, taken as it is unless --lr-scaled is given'
+    next(a for a in parser._actions if a.dest == 'lr').help = f'{said} (default: --lr-base, scaled in any case)'
     return parser
 
 
@@ -211,12 +219,28 @@ def add_switch(
 def add_run(option, switch):
     option('data', 'the data set, as --data-path', nargs='?', metavar='DIR')
     option('--data-path --data-dir', 'root of the data set, which holds train/ and val/', metavar='DIR')
+    option('--train-split', 'name of the folder of training images', 'train', metavar='NAME')
+    option('--val-split', 'name of the folder of images to evaluate on', 'val', metavar='NAME')
     option('--case', 'what to do; sets further defaults', 'full', ' '.join(CASES))
     option('--output-dir --output', 'where logs and checkpoints are written', './output', metavar='DIR')
     help = 'continue the training of this checkpoint; with --eval: evaluate it'
     option('--resume --checkpoint --ckpt-path', help, metavar='FILE')
     help = 'begin with the weights of this checkpoint; a head of another size is made anew'
     option('--finetune --finetune-pth --pth-path --initial-checkpoint', help, metavar='FILE')
+    help = 'train the classifier alone, on the features of the checkpoint (a linear probe)'
+    switch('--freeze', help, 'train all weights')
+    switch(
+        '--eval-report', 'with an evaluation: each image, precision, recall and F1 of each class, the confusion matrix'
+    )
+    help = 'names the classes of these images, and of those in these folders, by the checkpoint of --resume'
+    option('--predict', help, metavar='IMAGE|DIR', nargs='+')
+    option('--top-k', 'classes that --predict names for an image, the most probable first', 5, POSITIVE)
+    help = 'what --predict writes, .csv or .json (default: <output-dir>/predictions.csv)'
+    option('--predictions', help, metavar='FILE')
+    help = 'writes the model of the checkpoint of --resume for elsewhere, with its classes and how images are prepared'
+    option('--export', help, None, 'onnx pth safetensors')
+    option('--export-file', 'what --export writes (default: <output-dir>/<model>.<kind>)', metavar='FILE')
+    option('--opset', 'of ONNX, for --export onnx; 11 for the ATC of older CANN', 17, number(9, 25, int))
     switch('--eval --evaluate -e', 'evaluate only; as --case eval')
     help = 'continue from the newest whole checkpoint in <output-dir>, where there is one'
     switch('--auto-resume', help, 'begin at epoch 0 even where <output-dir> has checkpoints')
@@ -343,10 +367,15 @@ def add_optimizer(option, switch):
     option('--clip-grad', 'limit of the gradients; 0: no limit', None, AMOUNT)
     option('--clip-mode', 'what --clip-grad limits', 'norm', 'norm value')
     option('--lr --learning-rate', 'learning rate (default: --lr-base, scaled to the batch)', None, AMOUNT)
-    help = 'without --lr: the rate at a global batch of --lr-base-size, scaled linearly to yours'
+    help = 'without --lr: the rate at a global batch of --lr-base-size, scaled to yours as --lr-scaling says'
     option('--lr-base', help, 1e-3, AMOUNT)
-    switch('--lr-scaled', 'scale --lr linearly to the global batch, as --lr-base', 'take --lr as it is')
+    switch('--lr-scaled', 'scale --lr to the global batch, as --lr-base', 'take --lr as it is')
     option('--lr-base-size', 'global batch that --lr-base is for', 1024, POSITIVE)
+    option('--lr-scaling', 'with the batch, or with its square root', 'linear', 'linear sqrt')
+    help = 'share that each layer has of the rate of the next one, such as 0.75; 1: all learn alike'
+    option('--layer-decay', help, 1.0, number(1e-3, 1.0))
+    help = 'of the classes in the loss: balanced (by how many images each has), or a JSON file {class: weight}'
+    option('--class-weights', help, metavar='balanced|FILE')
 
 
 def add_schedule(option, switch):
@@ -390,12 +419,13 @@ def read(description: str, recipe: Mapping[str, Any], argv: Optional[Sequence[st
     parser = build(description, base, hooks)
     told = given(parser, argv)
     asked = {name: values[-1] for name, values in told.items()}
-    case = 'eval' if asked.get('eval') else asked.get('case', 'full')
+    uses = [name for name in ('eval', 'predict', 'export') if asked.get(name)]  # a checkpoint, and train nothing
+    case = 'eval' if uses else asked.get('case', 'full')
     args = Args(notes=[*repeated(told)], origin={}, adopted=ADOPTED + getattr(hooks, 'adopted', ()), asked=asked)
     args.take(parser.defaults(), 'default')
     args.take({**base, **CASES[case], **recipe.get('cases', {}).get(case, {})}, 'recipe')
     args.take(asked, 'command line')
-    args.take({'case': case, 'eval': case == 'eval'}, args.origin['eval' if 'eval' in asked else 'case'])
+    args.take({'case': case, 'eval': case == 'eval'}, args.origin[uses[0] if uses else 'case'])
     for settle in (settle_data, settle_device, settle_checkpoint, settle_learning, settle_values):
         settle(args)
     return args
@@ -429,7 +459,7 @@ def settle_data(args: Args) -> None:
         raise UserError(f'the data set is given twice, as {args.data} and as --data-path {args.data_path}; give one')
     args.take({'data_path': args.data_path or args.data}, 'command line')
     del args.data
-    if not args.data_path:
+    if not (args.data_path or args.predict or args.export):
         raise UserError(DATA_PATH_MISSING)
 
 
@@ -451,9 +481,18 @@ def settle_checkpoint(args: Args) -> None:
         args.take({'resume': args.resume or args.finetune, 'finetune': None}, 'command line')
     if args.case in ('eval', 'finetune') and not (args.resume or args.finetune):
         only = {'eval': 'resume', 'finetune': 'finetune'}[args.case]
-        raise UserError(f'--case {args.case} needs a checkpoint: add --{only}=FILE')
+        what = '--predict' if args.predict else '--export' if args.export else f'--case {args.case}'
+        raise UserError(f'{what} needs a checkpoint: add --{only}=FILE')
+    if args.case != 'eval':
+        args.take({'eval_report': False}, args.origin['eval_report'])
+    if args.predict and args.export:
+        raise UserError('--predict and --export are two things; give one of them')
+    if args.predictions and not args.predictions.endswith(('.csv', '.json')):
+        raise UserError(f'--predictions {args.predictions}: give the name of a .csv or .json file')
     if args.resume and args.finetune and args.case != 'finetune':
         raise UserError('--resume continues a training and --finetune begins one; give one of them')
+    if args.freeze and args.case != 'eval' and not (args.resume or args.finetune or args.auto_resume):
+        raise UserError('--freeze keeps the weights of a checkpoint, and there is none: add --finetune=FILE')
     # the ModelZoo's name for --model-ema
     if args.use_ema and args.case not in ('eval', 'finetune') and not args.finetune:
         args.take({'use_ema': False, 'model_ema': True}, 'command line')
@@ -517,7 +556,7 @@ def resolve(args: Args, saved: Any = None, classes: Any = None, device: Any = No
         from_machine(args, device, ranks)
     if ours and continues(args, saved):
         args.notes.extend(differences(args, saved['args']))
-    return args.freeze()
+    return args.close()
 
 
 def continues(args: Args, saved: Mapping[str, Any]) -> bool:
@@ -534,10 +573,16 @@ def from_checkpoint(args: Args, saved: Mapping[str, Any], ranks: Any = None) -> 
         found['num_classes'] = written['num_classes']  # it was chosen, not counted in the data
     if 'batch_size' in found and saved['global_batch'] % ranks.world == 0:  # the same steps, on however many ranks
         found['batch_size'] = saved['global_batch'] // ranks.world
-    scaled = written['lr_base'] * saved['global_batch'] / written['lr_base_size'] if 'lr_base' in written else None
-    if 'lr' in found and scaled == found['lr'] and any(map(args.given, ('batch_size', 'lr_base', 'lr_base_size'))):
+    of_base = scaled_rate(written['lr_base'], saved['global_batch'], written) if 'lr_base' in written else None
+    if 'lr' in found and of_base == found['lr'] and any(map(args.given, ('batch_size', 'lr_base', 'lr_base_size'))):
         found['lr'] = None  # it was scaled to the batch, and is again
     return {name: value for name, value in found.items() if value != getattr(args, name)}
+
+
+def scaled_rate(rate: float, batch: int, values: Mapping[str, Any]) -> float:
+    """-> the rate for `batch` images of all ranks, from the one for --lr-base-size; values: of the options."""
+    times = batch / values['lr_base_size']
+    return rate * (times if values.get('lr_scaling', 'linear') == 'linear' else times**0.5)
 
 
 def differences(args: Args, written: Mapping[str, Any]) -> List[str]:
@@ -552,6 +597,19 @@ def differences(args: Args, written: Mapping[str, Any]) -> List[str]:
 
 def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def classes_of(saved: Mapping[str, Any], args: Args, data: Optional[Sequence[str]] = None) -> List[str]:
+    """-> the names of the classes that the model tells apart.
+
+    saved: the checkpoint that is used. Where it is of this collection they stand in it, and the data may have some of them only.
+    data: those of the data set, where there is one.
+    """
+    ours = saved is not None and saved.get('format') == 1
+    trained = list(saved['classes']) if ours else []
+    if data is None:
+        return trained or [str(k) for k in range(args.num_classes or IMAGENET)]
+    return trained if args.case == 'eval' and set(data) < set(trained) else list(data)
 
 
 def from_data(args: Args, classes: Sequence[str]) -> Dict[str, Any]:
@@ -600,9 +658,20 @@ def from_machine(args: Args, device: Any, ranks: Any) -> None:
         )
     if args.validation_batch_size is None:
         args.take({'validation_batch_size': args.batch_size}, 'other options')
+    settle_rate(args, args.batch_size * ranks.world)
+
+
+def settle_rate(args: Args, batch: int) -> None:
+    """The learning rate for `batch` images of all ranks, and how it came about."""
+    if args.case == 'eval':
+        return
+    rule = 'as --lr gives it' if args.given('lr') else f'by the {args.origin["lr"]}, for any batch'
     if args.lr is None or (args.lr_scaled and args.origin['lr'] != 'checkpoint'):
-        base = args.lr_base if args.lr is None else args.lr
-        args.take({'lr': base * args.batch_size * ranks.world / args.lr_base_size}, 'machine')
+        rate, name = (args.lr_base, '--lr-base') if args.lr is None else (args.lr, '--lr')
+        by = 'linearly' if args.lr_scaling == 'linear' else 'by the square root'
+        rule = f'{name} {rate:g} for a batch of {args.lr_base_size}, scaled {by} to {batch}'
+        args.take({'lr': scaled_rate(rate, batch, args.values())}, 'machine')
+    args.notes.append(f'Learning rate {args.lr:.6g}: {rule}.')
 
 
 def described(args: Args) -> List[str]:

@@ -31,6 +31,8 @@ EXTENSIONS = tuple(IMG_EXTENSIONS)  # a list in old torchvision
 Key = Tuple[int, int, int]  # (epoch, index of the image, number of its repetition)
 
 
+OTHER_NAMES = ('validation', 'valid', 'test', 'testing', 'eval', 'dev', 'training')  # of splits
+
 # ---- checks
 
 
@@ -40,16 +42,24 @@ def check_root(root: str, splits: Sequence[str] = ('train', 'val'), read: bool =
     Raises UserError with the path when root, a split or a class is missing or empty, when the classes of the splits
     differ, or, with read, when the first image cannot be read.
     """
+    wanted = ' and '.join(f'{split}/' for split in splits)
     if not os.path.isdir(root):
         what = 'is not a directory' if os.path.exists(root) else 'does not exist'
-        raise UserError(f'data path {root} {what}; give the data set root, which holds train/ and val/')
+        raise UserError(f'data path {root} {what}; give the data set root, which holds {wanted}')
     missing = [split for split in splits if not os.path.isdir(os.path.join(root, split))]
     parent, leaf = os.path.split(os.path.abspath(root))
-    if missing and leaf in ('train', 'val') and os.path.isdir(os.path.join(parent, leaf)):
+    if missing and leaf in splits and os.path.isdir(os.path.join(parent, leaf)):
         raise UserError(f'data path {root} is one split of the data set; give its root, {parent}')
     if missing:
-        lacking = '/ and no '.join(missing)
-        raise UserError(f'data path {root} has no {lacking}/; give the data set root, which holds train/ and val/')
+        lacking, there = (
+            '/ and no '.join(missing),
+            [name for name in OTHER_NAMES if os.path.isdir(os.path.join(root, name))],
+        )
+        way_out = f'give the data set root, which holds {wanted}'
+        if there:
+            option = '--train-split' if missing[0] == splits[0] and len(splits) > 1 else '--val-split'
+            way_out += f', or the name of the folder, such as {option}={there[0]}'
+        raise UserError(f'data path {root} has no {lacking}/; {way_out}')
     classes = [class_names(os.path.join(root, split)) for split in splits]
     for split, names in zip(splits[1:], classes[1:]):
         if names != classes[0]:
@@ -115,6 +125,11 @@ def listed(split: str) -> Tuple[np.ndarray, np.ndarray]:
     return np.array([os.fsencode(path) for path in paths]), np.array(targets)
 
 
+def counts(split: str) -> List[int]:
+    """-> the number of images of each class"""
+    return np.bincount(listed(split)[1]).tolist()
+
+
 def images_below(folder: str, elsewhere: Set[str]) -> List[str]:
     """-> the paths of the images below a class folder. What is hidden (._a.jpg, as macOS leaves beside a.jpg) is none.
 
@@ -173,15 +188,17 @@ def seed_host(number: Optional[int]) -> None:
 
 
 class Images(Dataset):
-    """One split. [epoch, index, repeat] -> (uint8 CHW tensor or None, target, [a sentence for what could not be read]).
+    """Images and their targets, such as `listed` gives. [epoch, index, repeat] -> (uint8 CHW tensor or None, target, [a sentence for what could not be read]).
 
     read: (path, what sets the random numbers) -> uint8 CHW, as images.Reader.
     seed: of the augmentation; None leaves the random state alone (an evaluation draws nothing).
     replace: how many images after one that cannot be read may take its place, so that a training batch keeps its size.
     """
 
-    def __init__(self, folder: str, read: Callable, seed: Optional[int] = None, replace: int = 0):
-        self.paths, self.targets = listed(folder)
+    def __init__(
+        self, paths: np.ndarray, targets: np.ndarray, read: Callable, seed: Optional[int] = None, replace: int = 0
+    ):
+        self.paths, self.targets = paths, targets
         self.read, self.seed, self.replace = read, seed, replace
 
     def __len__(self) -> int:

@@ -13,21 +13,21 @@ from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 import torch
-from timm.optim import create_optimizer
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from common import build
 from common.data import transform_of
 from common.device_data import mixup_of
-from common.options import spelled
+from common.options import scaled_rate, spelled
 from common.precision import Apex, Precision
 
 Need = Tuple[str, Callable[[Any], Any], str]  # options; run -> whether they have what they need; the reason where not
 
 # options that always have an effect
 ALWAYS = (
-    'data data_path output_dir resume finetune eval use_ema warmup_steps eval_steps tensorboard device channels_last model '
-    'timeout img_size num_classes validation_batch_size workers mean std crop_pct interpolation skip_bad_images'
+    'predict top_k predictions export export_file opset data data_path output_dir resume finetune eval use_ema warmup_steps eval_steps tensorboard device channels_last model '
+    'val_split timeout img_size num_classes validation_batch_size workers mean std crop_pct interpolation skip_bad_images'
 )
 MIXING = 'mixup cutmix cutmix_minmax mixup_switch_prob mixup_mode mixup_off_epoch'
 ERASING = 'remode recount'
@@ -43,7 +43,7 @@ NO_RATE = 'no learning rate of --sched {sched} over {epochs} epochs depends on i
 TRAINING = (
     'auto_resume epochs start_epoch max_steps seed print_freq save_checkpoint loss_scale compile fused_optimizer profile sync_bn dist_bn '
     'drop drop_path grad_accum_steps grad_checkpointing model_ema model_ema_decay no_aug repeated_aug smoothing opt clip_grad clip_mode lr lr_base lr_scaled '
-    f'lr_base_size sched lr_noise_pct {AUGMENTATION} {OPTIMIZER} {SCHEDULE} {SAVING}'
+    f'lr_base_size sched lr_noise_pct lr_scaling layer_decay class_weights freeze train_split {AUGMENTATION} {OPTIMIZER} {SCHEDULE} {SAVING}'
 )
 
 
@@ -114,7 +114,7 @@ def rates(run: Any, args: Any) -> List[float]:
 def settings(args: Any) -> List[Dict[str, Any]]:
     """-> what timm's optimizer has for each of its groups of weights."""
     with torch.random.fork_rng(devices=[]):  # the numbers of the training stay its own
-        groups = create_optimizer(args, nn.Linear(2, 2)).param_groups
+        groups = build.plain_optimizer(args, nn.Linear(2, 2)).param_groups
     return [{key: value for key, value in group.items() if key != 'params'} for group in groups]
 
 
@@ -149,12 +149,13 @@ def amp_wanted(run: Any) -> bool:
 def from_base(run: Any) -> bool:
     """Whether the learning rate is that of --lr-base."""
     args = run.args
-    return args.lr == args.lr_base * args.batch_size * run.ranks.world / args.lr_base_size
+    return args.lr == scaled_rate(args.lr_base, args.batch_size * run.ranks.world, args.values())
 
 
 NEEDS: Sequence[Need] = (
     (TRAINING, lambda run: run.args.case != 'eval', 'an evaluation does not train'),
     # run
+    ('eval_report', lambda run: run.args.case == 'eval', 'only an evaluation writes a report'),
     ('case', lambda run: run.args.asked['case'] == run.args.case, 'this is an evaluation, by --eval'),
     (
         'auto_resume',
@@ -219,7 +220,12 @@ NEEDS: Sequence[Need] = (
     *each(OPTIMIZER, lambda run, args: settings(args), '--opt {opt} has no such setting'),
     ('clip_mode', lambda run: run.args.clip_grad, 'gradients have no limit (--clip-grad)'),
     ('lr_base', from_base, 'the learning rate is that of --lr'),
-    ('lr_base_size', lambda run: from_base(run) or run.args.lr_scaled, 'the learning rate is not scaled'),
+    ('lr_base_size lr_scaling', lambda run: from_base(run) or run.args.lr_scaled, 'the learning rate is not scaled'),
+    (
+        'layer_decay',
+        lambda run: run.args.layer_decay == 1 or not run.args.freeze,
+        'only the classifier learns (--freeze)',
+    ),
     ('lr_scaled', lambda run: not from_base(run), 'the rate of --lr-base is scaled in any case'),
     # schedule
     *each(SCHEDULE, rates, NO_RATE),

@@ -29,16 +29,19 @@ def train_one_epoch(
     changing: Callable[[], Any] = contextlib.nullcontext,
     clip: Clip = None,
     parts: int = 1,
+    frozen: Iterable[nn.Module] = (),
 ) -> int:
     """Trains from first_step to the end of an epoch of `steps` steps.
 
     batches: iterates (images, targets) on the device, and says by take_waited() for how long they were waited for.
     seed_step(step): before each step. changing(): the context in which the weights and what belongs to them change.
     after_update(step): in it, how many steps are done. after_step(step, loss): loss is a scalar tensor; -> the signal to stop for, or 0.
-    parts: in how many a batch is computed, one after the other.
+    parts: in how many a batch is computed, one after the other. frozen: modules that stay in evaluation mode.
     -> that signal or 0.
     """
     net.train()
+    for module in frozen:
+        module.training = False
     clock.begin(f'epoch {epoch}', steps, first_step)
     signum, step = 0, first_step
     for images, targets in batches:
@@ -73,6 +76,15 @@ def losses_of_parts(
             yield loss if len(pairs) == 1 else loss * (len(some) / whole)
 
 
+def logits_of(model: nn.Module, batches: Any, precision: Precision) -> Iterator[Tuple[torch.Tensor, torch.Tensor]]:
+    """Yields the targets and the logits (N, classes), float32, of each batch, by the model in evaluation mode."""
+    model.eval()
+    for images, targets in batches:
+        with torch.no_grad(), precision.autocast():
+            logits = model(images)
+        yield targets, logits.float()
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
@@ -83,23 +95,23 @@ def evaluate(
     ranks: Any,
     clock: Any = None,
     stopped: Callable[[], int] = lambda: 0,
+    answers: Any = None,
 ) -> Dict[str, float]:
     """Counts right answers over the batches of all ranks; of those before stopped(), which each rank asks for itself.
 
+    answers: a report.Answers, for batches whose targets are the numbers of the images.
     -> {'acc1', 'acc5' in percent, 'loss' (mean cross entropy), 'images' (how many were counted), 'seconds'}. Percentages and loss
     are NaN where no image was counted. With fewer than five classes acc5 counts the
     best of as many as there are.
     """
-    model.eval()
     start = time.perf_counter()
     right1, right5 = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
     loss, images_seen = torch.zeros((), device=device), 0
     if clock is not None:
         clock.begin()
-    for images, targets in batches:
-        with precision.autocast():
-            logits = model(images)
-        logits = logits.float()
+    for targets, logits in logits_of(model, batches, precision):
+        if answers is not None:
+            targets = answers.take(targets, logits)
         loss += F.cross_entropy(logits, targets, reduction='sum')
         hits = logits.topk(min(5, logits.shape[1]), dim=1)[1] == targets.view(-1, 1)
         right1 += hits[:, :1].sum()

@@ -151,7 +151,9 @@ def test_the_image_in_place_of_a_bad_one_has_its_numbers(tmp_path, decoder):
     (tmp_path / 'a' / '1.jpg').write_bytes(ODD['no Huffman table'])
     (tmp_path / 'a' / '2.jpg').write_bytes(saved(PHOTO))
     readers = [images.Reader(transform(auto_augment=None), name) for name in (decoder, 'pillow')]
-    found, expected = (data.Images(*data.listed(str(tmp_path)), reader, seed=3, replace=1)[0, 0, 0] for reader in readers)
+    found, expected = (
+        data.Images(*data.listed(str(tmp_path)), reader, seed=3, replace=1)[0, 0, 0] for reader in readers
+    )
     assert found[1:] == expected[1:] and len(found[2]) == 1 and away(found[0], expected[0]) < 1
 
 

@@ -233,13 +233,14 @@ def collate(samples: Sequence[Tuple[Optional[torch.Tensor], int, List[str]]]) ->
 def transform_of(args: Any, training: bool) -> Callable:
     """-> RGB image -> uint8 CHW, by timm; normalisation and erasing are left to the device."""
     common = {'is_training': training, 'use_prefetcher': True, 'interpolation': args.interpolation}
+    size = args.img_size if isinstance(args.img_size, int) else tuple(args.img_size)
     if not training:
-        return create_transform(args.img_size, crop_pct=args.crop_pct, **common)
+        return create_transform(size, crop_pct=args.crop_pct, **common)
     if args.no_aug:
-        return create_transform(args.img_size, no_aug=True, **common)
+        return create_transform(size, no_aug=True, **common)
     crop = {'scale': args.scale, 'ratio': args.ratio, 'hflip': args.hflip, 'vflip': args.vflip}
     colour = {'color_jitter': args.color_jitter or None, 'auto_augment': args.aa, 'mean': args.mean}
-    return create_transform(args.img_size, **{**common, **crop, **colour, 'interpolation': args.train_interpolation})
+    return create_transform(size, **{**common, **crop, **colour, 'interpolation': args.train_interpolation})
 
 
 # ---- batches

@@ -4,7 +4,7 @@ import importlib.util
 import inspect
 import json
 import os
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ def to_onnx(model: nn.Module, args: options.Args, classes: List[str], path: str)
         for module in model.modules():
             if getattr(module, 'fused_attn', False):
                 module.fused_attn = False
-    images = torch.randn(2, 3, args.img_size, args.img_size, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, 3, *options.sides(args.img_size), generator=torch.Generator().manual_seed(0))
     free = {'images': {0: 'N'}, 'logits': {0: 'N'}}
     names = {'input_names': ['images'], 'output_names': ['logits'], 'dynamic_axes': free}
     older = {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
@@ -72,7 +72,7 @@ def to_onnx(model: nn.Module, args: options.Args, classes: List[str], path: str)
             f'--export onnx --opset {args.opset}: {args.model} cannot be written ({reason}); try another --opset'
         ) from e
     describe(path, about(args, classes))
-    apart = difference(model, path, args.img_size)
+    apart = difference(model, path, options.sides(args.img_size))
     if apart > NEAR:
         raise UserError(
             f'{path} gives other logits than torch, by {apart:.1e} of the largest; do not use it, and try another --opset'
@@ -90,14 +90,14 @@ def describe(path: str, said: Dict[str, Any]) -> None:
     onnx.save(loaded, path)
 
 
-def difference(model: nn.Module, path: str, side: int) -> float:
+def difference(model: nn.Module, path: str, sides: Tuple[int, int]) -> float:
     """-> the largest distance of a logit from torch's, of batches of one and of three, as a share of the largest logit"""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
     apart = []
     for count in (1, 3):
-        images = torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(count))
+        images = torch.randn(count, 3, *sides, generator=torch.Generator().manual_seed(count))
         with torch.no_grad():
             ours = model(images).numpy()
         theirs = session.run(None, {'images': images.numpy()})[0]

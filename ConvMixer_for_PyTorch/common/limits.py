@@ -14,7 +14,9 @@ def check(args: Any, ranks: Any) -> None:
     """Raises UserError where there are too few files or too little shared memory for the workers."""
     allow_files(64 + 16 * args.workers)
     if args.workers and os.path.isdir(SHARED_MEMORY):
-        batch = args.batch_size * 3 * args.img_size**2  # bytes of a batch: uint8
+        square = isinstance(args.img_size, int)
+        pixels = args.img_size**2 if square else args.img_size[0] * args.img_size[1]
+        batch = args.batch_size * 3 * pixels  # bytes of a batch: uint8
         require_shared_memory(batch * PREFETCH * args.workers * ranks.local_world, args.workers * ranks.local_world)
 
 

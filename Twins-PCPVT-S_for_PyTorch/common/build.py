@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -47,11 +48,12 @@ def blame(option: str) -> Iterator[None]:
 
 def model(args: Any, hooks: Any, accelerator: Any, ranks: Any, classes: List[str], loaded: Any, say: Say) -> nn.Module:
     """-> the model on the device, patched for it, with the weights of the checkpoint where there is one."""
-    wanted = {'num_classes': args.num_classes, 'img_size': args.img_size, 'drop_path': args.drop_path}
+    size = args.img_size if isinstance(args.img_size, int) else tuple(args.img_size)
+    wanted = {'num_classes': args.num_classes, 'img_size': size, 'drop_path': args.drop_path}
     wanted.update({'drop_rate': args.drop} if args.drop else {})
     wanted.update(hooks.model_options(args))
     try:
-        made = hooks.create_model(args.model, **wanted)
+        made = (hooks.create_model if isinstance(size, int) else partial(oblong, hooks))(args.model, **wanted)
     except ValueError as e:
         if args.origin['model'] == 'checkpoint':
             path = args.resume or args.finetune
@@ -71,6 +73,18 @@ def model(args: Any, hooks: Any, accelerator: Any, ranks: Any, classes: List[str
     made = made.to(accelerator.device)
     batch_counters.count_together(made)
     return made.to(memory_format=torch.channels_last) if args.channels_last else made
+
+
+def oblong(hooks: Any, name: str, img_size: Tuple[int, int], **wanted: Any) -> nn.Module:
+    """-> the model for images of this height and width. Raises UserError where it does not take them."""
+    try:
+        made = hooks.create_model(name, img_size=img_size, **wanted)
+        with torch.no_grad():
+            made.eval()(torch.zeros(1, 3, *img_size))
+        return made
+    except (RuntimeError, ValueError, AssertionError, TypeError) as e:
+        given = ' '.join(map(str, img_size))
+        raise UserError(f'--input-size 3 {given}: {name} does not take it ({e}); give a square, as --img-size') from e
 
 
 def load_weights(made: nn.Module, loaded: Dict[str, Any], args: Any, hooks: Any, classes: List[str], say: Say) -> None:

@@ -14,6 +14,7 @@ from common.erasing import BatchErasing
 from common.errors import UserError
 from common.images import WAY_OUT
 from common.legacy import DeviceMixup
+from common.options import sides
 from common.watchdog import IMAGES, STEP
 
 
@@ -26,10 +27,9 @@ def mixup_of(args: Any) -> Optional[DeviceMixup]:
             f'--batch-size {args.batch_size} is odd, and mixup pairs images; give an even one, or --mixup 0 --cutmix 0'
         )
     least, most = args.cutmix_minmax or (0, 1)
-    if int(least * args.img_size) == int(most * args.img_size):
-        raise UserError(
-            f'--cutmix-minmax {least:g} {most:g} is no range of whole pixels at {args.img_size} pixels; widen it'
-        )
+    side = min(sides(args.img_size))
+    if int(least * side) == int(most * side):
+        raise UserError(f'--cutmix-minmax {least:g} {most:g} is no range of whole pixels at {side} pixels; widen it')
     return DeviceMixup(
         mixup_alpha=args.mixup,
         cutmix_alpha=args.cutmix,

@@ -6,7 +6,7 @@ Public tools look for `FPS:`, `Loss:` and `* Acc@1 n Acc@5 n` in them, and for t
 from typing import Optional, Union
 
 RUN_LINE = (
-    '{case}: {model}, {parameters:.2f} M parameters, {classes:d} classes, {img_size:d} pixels; '
+    '{case}: {model}, {parameters:.2f} M parameters, {classes:d} classes, {img_size} pixels; '
     '{ranks:d} x {device_kind} ({device}); {precision}.'
 )
 SIZES_LINE = (

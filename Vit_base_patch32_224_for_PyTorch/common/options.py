@@ -13,7 +13,7 @@ import argparse
 import re
 import sys
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from common import limits
 from common.errors import UserError, report
@@ -129,12 +129,18 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class Side(argparse.Action):
-    """[224] or [3, 224, 224] -> 224; images are square."""
+    """[224] or [3, 224, 224] -> 224; [3, 96, 128] -> [96, 128], height and width."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        if len(values) not in (1, 3) or values[-1] != values[-min(2, len(values))]:
-            parser.error(f'{option_string} {" ".join(map(str, values))}: give one number, or 3 and the side twice')
-        setattr(namespace, self.dest, values[-1])
+        if len(values) not in (1, 3) or (len(values) == 3 and values[0] != 3):
+            given = ' '.join(map(str, values))
+            parser.error(f'{option_string} {given}: give one number, or 3, the height and the width')
+        setattr(namespace, self.dest, values[-1] if len(set(values[1:])) < 2 else values[1:])
+
+
+def sides(img_size: Any) -> Tuple[int, int]:
+    """The option --img-size -> (height, width)"""
+    return (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
 
 
 def dashes(argument: str) -> str:
@@ -296,7 +302,7 @@ def add_device(option, switch):
 def add_model(option, switch):
     option('--model', 'name of the model', metavar='NAME')
     option('--img-size', 'pixels per side of an image', 224, SIDE)
-    help = 'as --img-size; also in the form 3 224 224'
+    help = 'as --img-size; also in the form 3 224 224, or 3, height and width, where the model takes these'
     option('--input-size', help, 224, SIDE, nargs='+', action=Side, dest='img_size')
     option(
         '--num-classes --nb-classes',

@@ -136,7 +136,8 @@ class Trainer:
             'run', batch_size=batch, environment=environment(device), args=args.values(), origin=args.origin, **fields
         )
         parameters = sum(p.numel() for p in self.model.parameters()) / 1e6
-        fields.update(parameters=parameters, classes=args.num_classes, img_size=args.img_size)
+        size = args.img_size if isinstance(args.img_size, int) else 'x'.join(map(str, args.img_size))
+        fields.update(parameters=parameters, classes=args.num_classes, img_size=size)
         self.log.say(messages.RUN_LINE.format(**fields))
         lacking = legacy.missing_features(self.model, device.kind, args.channels_last, self.precision.words)
         for line in [*device.notes, *options.described(args), *args.notes, *effects.idle(self), *lacking]:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes the virtual environment .venv for ci/ and tests/, unless it is there and up to date; then prints its python.
 #     python=$(bash ci/env.sh)            PYTHON=python3.12 chooses the interpreter
+# TORCH_INDEX=https://download.pytorch.org/whl/cpu takes torch and torchvision from there: the build for CPUs, 1 GB for 5.
 # Progress goes to stderr.
 set -Eeuo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -20,12 +21,21 @@ find_python() {
 stamp=$(cat "${wanted[@]}" | cksum)
 if [[ ! -x $venv/bin/python || $(cat "$venv/stamp" 2>/dev/null) != "$stamp" ]]; then
     python=$(find_python)
-    echo "Making $venv with $("$python" --version): torch and its CUDA libraries are about 5 GB, one to ten minutes." >&2
+    size='5 GB with its CUDA libraries'; if [[ -n ${TORCH_INDEX:-} ]]; then size='1 GB'; fi
+    echo "Making $venv with $("$python" --version): torch is about $size, one to ten minutes." >&2
     "$python" -m venv "$venv" >&2 || {
         echo "[Error] $python cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2
         exit 1
     }
-    "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off -r "${wanted[0]}" -r "${wanted[1]}" >&2 || {
+    install=("$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar "$([[ -t 2 ]] && echo on || echo off)")
+    if [[ -n ${TORCH_INDEX:-} ]]; then
+        mapfile -t torch < <(grep -E '^torch(vision)?==' "${wanted[0]}")
+        "${install[@]}" --index-url "$TORCH_INDEX" "${torch[@]}" >&2 || {
+            echo "[Error] torch could not be installed from TORCH_INDEX=$TORCH_INDEX; the lines above say why" >&2
+            exit 1
+        }
+    fi
+    "${install[@]}" -r "${wanted[0]}" -r "${wanted[1]}" >&2 || {
         echo "[Error] the packages could not be installed; the lines above say why (network, disk space)" >&2
         exit 1
     }

@@ -4,8 +4,8 @@
     python ci/sync_common.py            write what differs
     python ci/sync_common.py --check    compare only: exit 1 and one line for each difference
 
-That is common/, the LICENSE, the requirements files of ci/folder_files/, and the launch scripts in test/, made from the template
-there and the folder's folder.json. Every other file of a folder is its own and is not touched.
+That is common/, the LICENSE, docs/usage.md, the requirements files and Dockerfiles of ci/folder_files/, and the scripts in test/, made from
+the template there and the folder's folder.json. Every other file of a folder is its own and is not touched.
 """
 
 import argparse
@@ -52,9 +52,12 @@ def wanted(top, folder):
     """-> {path below folder: (content, where to edit it)} of all generated files."""
     files = {f'common/{path}': (content, f'common/{path}') for path, content in below(top / 'common').items()}
     files['LICENSE'] = ((top / 'LICENSE').read_bytes(), 'LICENSE')
-    for path in sorted((top / 'ci' / 'folder_files').glob('*requirements.txt')):
+    files['USAGE.md'] = ((top / 'docs' / 'usage.md').read_bytes(), 'docs/usage.md')
+    files['USAGE.zh.md'] = ((top / 'docs' / 'usage.zh.md').read_bytes(), 'docs/usage.zh.md')
+    as_they_are = top / 'ci' / 'folder_files'
+    for path in sorted([*as_they_are.glob('*requirements.txt'), *as_they_are.glob('*Dockerfile')]):
         files[path.name] = (path.read_bytes(), f'ci/folder_files/{path.name}')
-    files['test/predict.sh'] = ((top / 'ci' / 'folder_files' / 'predict.sh').read_bytes(), 'ci/folder_files/predict.sh')
+    files['test/predict.sh'] = ((as_they_are / 'predict.sh').read_bytes(), 'ci/folder_files/predict.sh')
     made = scripts(top, folder)
     return {**files, **{path: (content, 'ci/folder_files/') for path, content in made.items()}}
 

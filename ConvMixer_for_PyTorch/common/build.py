@@ -209,7 +209,7 @@ def criterion(args: Any, classes: List[str], accelerator: Any) -> nn.Module:
 
 def plain_optimizer(args: Any, made: nn.Module) -> Any:
     """-> timm's, with one rate for all; of --layer-decay timm knows more or less by its version."""
-    return create_optimizer(argparse.Namespace(**{**args.values(), 'layer_decay': None}), made)
+    return create_optimizer(argparse.Namespace(**{**vars(args), 'layer_decay': None}), made)
 
 
 def optimizer(args: Any, made: nn.Module, accelerator: Any, layers: str = '') -> Any:

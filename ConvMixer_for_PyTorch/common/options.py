@@ -144,8 +144,9 @@ def sides(img_size: Any) -> Tuple[int, int]:
 
 
 def dashes(argument: str) -> str:
-    """--batch_size=a_b -> --batch-size=a_b"""
+    """--batch_size=a_b -> --batch-size=a_b; ----epochs, as a README had it, -> --epochs"""
     name, equals, value = argument.partition('=')
+    name = re.sub('^--+', '--', name)
     return name.replace('_', '-') + equals + value if name.startswith('--') else argument
 
 

@@ -19,6 +19,8 @@ def main(description: str, recipe: Mapping[str, Any], hooks: Any, argv: Optional
     except UserError as e:
         report(e)
         return 1
+    if sys.stderr.isatty():
+        print('Loading torch ...', file=sys.stderr, flush=True)
     from common import job  # brings torch; what is wrong with the command line has been said by now
 
     return job.run(args, hooks)

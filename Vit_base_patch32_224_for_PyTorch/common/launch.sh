@@ -6,8 +6,8 @@
 #
 # CASE: full, performance, eval or finetune. RANKS: processes on this machine. Options as --key=value or --key value.
 # --bind: each of several processes gets cores of its own.
-# Environment: ASCEND_DEVICE_ID, etp_running_flag, RANK_SIZE or NPROC_PER_NODE, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT,
-# PYTHON. The scripts in a folder's test/ call this; it runs the train.py of the folder that it lies in.
+# Environment: ASCEND_DEVICE_ID, etp_running_flag, RANK_SIZE or NPROC_PER_NODE, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT (under
+# srun Slurm's own), PYTHON. The scripts in a folder's test/ call this; it runs the train.py of the folder that it lies in.
 set -Eeuo pipefail
 unset CDPATH PYTHONSAFEPATH     # `cd` would print, and `python -m` would not find the folder
 trap '' PIPE                    # where nobody reads the terminal any more (`... | head`), the run goes on
@@ -37,6 +37,7 @@ if (($#)) && [[ $1 != -* ]]; then
     if (($#)) && [[ $1 != -* ]]; then checkpoint=$1; shift; fi
 fi
 while (($#)); do
+    if [[ $1 == ---* ]]; then set -- "--${1#"${1%%[!-]*}"}" "${@:2}"; fi     # ----nproc_per_node, as a README had it
     name=${1%%=*}
     taken=1 value=''
     if [[ $1 == *=* ]]; then value=${1#*=}; elif (($# > 1)); then value=$2 taken=2; fi
@@ -75,6 +76,16 @@ if [[ -n $checkpoint ]]; then
 fi
 
 # ---- how many processes, on how many machines
+first_host() {     # of a list of Slurm's, such as node[07-09,12]
+    scontrol show hostnames "$1" 2>/dev/null | head -n 1 | grep . || sed 's/\[\([0-9]*\)[^]]*\].*/\1/; s/,.*//' <<< "$1"
+}
+if [[ -z ${NNODES:-} && ${SLURM_STEP_NUM_NODES:-1} != 1 ]]; then     # srun, on several machines
+    [[ ${SLURM_STEP_NUM_TASKS:-} == "$SLURM_STEP_NUM_NODES" ]] ||
+        fail "srun has started ${SLURM_STEP_NUM_TASKS:-?} tasks on $SLURM_STEP_NUM_NODES nodes; give it --ntasks-per-node=1, the script starts the processes"
+    NNODES=$SLURM_STEP_NUM_NODES NODE_RANK=${SLURM_NODEID:-} job=${SLURM_JOB_ID:-0}
+    MASTER_ADDR=${MASTER_ADDR:-$(first_host "${SLURM_STEP_NODELIST:-}")}
+    [[ ! $job =~ ^[0-9]+$ ]] || MASTER_PORT=${MASTER_PORT:-$((20000 + 10#$job % 10000))}     # of its own, for each job
+fi
 nnodes=${NNODES:-1} node_rank=${NODE_RANK:-0}
 whole NNODES "$nnodes" 1 100000
 ((nnodes == 1)) || [[ -n ${MASTER_ADDR:-} ]] ||
@@ -173,6 +184,7 @@ pipe=$(mktemp -d 2>/dev/null || mktemp -d "$output/.pipe.XXXXXX") && mkfifo "$pi
 (trap '' INT TERM HUP USR1; tee -a "$output/$log_name" || cat >> "$output/$log_name" || cat > /dev/null) < "$pipe/fifo" &
 tee=$!
 starting=1
+if [[ -t 2 ]]; then echo 'Loading torch ...' >&2; fi
 (trap '' USR1; exec "${command[@]}") > "$pipe/fifo" 2>&1 &     # until the trainer knows what to do with it
 trainer=$!
 ((signalled == 0)) || kill -s TERM "$trainer" 2>/dev/null || true

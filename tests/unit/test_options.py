@@ -33,7 +33,7 @@ def resolve(*argv, saved=None, classes='ab', ranks=ONE, recipe=RECIPE):
     ('--weight_decay .2', 'weight_decay', 0.2), ('--wd .2', 'weight_decay', 0.2), ('--momentum .8', 'momentum', 0.8),
     ('--warmup_epochs=2', 'warmup_epochs', 2), ('--warmup-epochs 2', 'warmup_epochs', 2),
     ('--img_size=64', 'img_size', 64),
-    ('--input-size 64', 'img_size', 64), ('--input-size 3 64 64', 'img_size', 64), ('--nb_classes 5', 'num_classes', 5),
+    ('--input-size 64', 'img_size', 64), ('--input-size 3 64 64', 'img_size', 64), ('--input-size 3 64 32', 'img_size', [64, 32]), ('--nb_classes 5', 'num_classes', 5),
     ('--drop_path .3', 'drop_path', 0.3), ('--print_freq=1', 'print_freq', 1), ('-p 1', 'print_freq', 1),
     ('--amp', 'amp', True), ('--no-amp', 'amp', False), ('--opt sgd', 'opt', 'sgd'),
     ('--output_dir x_y', 'output_dir', 'x_y'),
@@ -161,7 +161,7 @@ def test_mistakes_are_one_sentence(capsys):
     for argv, words in ((['/b'], '/b .*--data-path /data'), (['--resume=a', '--finetune=b'], '--resume .*--finetune')):
         with pytest.raises(UserError, match=words):
             parse(*argv)
-    for argv in ('--epochs=0', '--input-size 3 64 32', '--lr=fast', '--epoc=3', '--opt-level=O3'):
+    for argv in ('--epochs=0', '--input-size 64 32', '--lr=fast', '--epoc=3', '--opt-level=O3'):
         with pytest.raises(SystemExit) as stopped:
             parse(*argv.split())
         said = capsys.readouterr().err

@@ -13,7 +13,7 @@ from helpers import TOP
 @pytest.fixture
 def tree(tmp_path):
     """A repository with one folder of its own files, synced."""
-    for part in ('common', 'ci/folder_files'):
+    for part in ('common', 'ci/folder_files', 'docs'):
         shutil.copytree(TOP / part, tmp_path / part, ignore=shutil.ignore_patterns('__pycache__'))
     shutil.copy(TOP / 'LICENSE', tmp_path)
     folder = tmp_path / 'A_for_PyTorch'

@@ -66,7 +66,10 @@ def patches():
 
 
 HOOKS = Hooks(
-    create_model, patches, blocks=r'blocks\.\d+\.\d+', layers=r'(?:patch_embeds|pos_block|blocks)\.(\d+)\.(\d+)?'
+    create_model,
+    patches,
+    blocks=r'blocks\.\d+\.\d+',
+    layers=r'(?:patch_embeds(?=\.[1-9])|pos_block|blocks)\.(\d+)\.(\d+)?',
 )
 
 if __name__ == '__main__':

@@ -65,7 +65,7 @@ def patches():
     return PATCHES
 
 
-HOOKS = Hooks(create_model, patches, blocks=r'block\d\.\d+', layers=r'(?:patch_embed|block|norm)(\d)\.(\d+)?')
+HOOKS = Hooks(create_model, patches, blocks=r'block\d\.\d+', layers=r'(?:patch_embed(?=[2-4])|block|norm)(\d)\.(\d+)?')
 
 if __name__ == '__main__':
     sys.exit(cli.main(__doc__.split('\n')[0], RECIPE, HOOKS))

@@ -78,13 +78,19 @@ def write(archive: str, out: str) -> int:
             for folder in classes:
                 os.makedirs(os.path.join(partial, split, folder))
             for name in names:
-                images = np.frombuffer(found[name][b'data'].content, np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+                images = (
+                    np.frombuffer(found[name][b'data'].content, np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+                )
                 for number, (image, label) in enumerate(zip(images, found[name][b'labels'])):
-                    Image.fromarray(image).save(os.path.join(partial, split, classes[label], f'{name}_{number:05d}.png'))
+                    Image.fromarray(image).save(
+                        os.path.join(partial, split, classes[label], f'{name}_{number:05d}.png')
+                    )
                 count += len(images)
         os.rename(partial, out)
     except (KeyError, ValueError, IndexError, AttributeError) as e:
-        raise UserError(f'{archive} is not as CIFAR-10 is ({type(e).__name__}: {e}); give cifar-10-python.tar.gz') from e
+        raise UserError(
+            f'{archive} is not as CIFAR-10 is ({type(e).__name__}: {e}); give cifar-10-python.tar.gz'
+        ) from e
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return count

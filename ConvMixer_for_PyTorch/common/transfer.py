@@ -20,19 +20,23 @@ def freeze(model: nn.Module) -> List[nn.Module]:
 
 
 def layers_of(model: nn.Module, pattern: str) -> Dict[str, int]:
-    """-> {name of a parameter: its layer}, counted from 0 by the numbers that the groups of `pattern` find in the names.
+    """-> {name of a parameter: its layer}, counted from 0 by the numbers that the groups of `pattern` find in the names, as timm's.
 
-    What it does not match is of the first layer where it stands before all that it matches, as a stem does, else of the last one.
+    What it does not match is of the first layer where it stands before all that it matches, as a stem does; else it belongs to the
+    last of them, as a norm does. The classifier is a layer after all others.
     """
     names = [name for name, _ in model.named_parameters()]
     found = {name: re.match(pattern, name) for name in names}
-    places = {name: tuple(int(n) for n in at.groups() if n) for name, at in found.items() if at}
+    places = {name: tuple(int(n or 0) for n in at.groups()) for name, at in found.items() if at}
     if not places:
         raise UserError(f'--layer-decay: the layers of {type(model).__name__} are not known; leave it out')
-    begun, last = names.index(next(iter(places))), (10**9,)
-    placed = [places.get(name, () if at < begun else last) for at, name in enumerate(names)]
-    numbers = {place: number for number, place in enumerate(sorted(set(placed)))}
-    return {name: numbers[place] for name, place in zip(names, placed)}
+    begun, last = names.index(next(iter(places))), max(places.values())
+    head = {id(p) for p in model.get_classifier().parameters()}
+    for at, (name, p) in enumerate(model.named_parameters()):
+        places.setdefault(name, () if at < begun else last)
+        places[name] = (10**9,) if id(p) in head else places[name]
+    numbers = {place: number for number, place in enumerate(sorted(set(places.values())))}
+    return {name: numbers[place] for name, place in places.items()}
 
 
 def split_by_layer(optimizer: Any, model: nn.Module, pattern: str, factor: float) -> None:

@@ -24,10 +24,11 @@ class Counters:
         self.all = torch.stack([norm.num_batches_tracked for norm in norms])
         for place, norm in enumerate(norms):
             norm.num_batches_tracked = self.all[place]
+        self.first = norms[0]
 
     def count(self, module: nn.Module, inputs: Any) -> None:
-        """Before a forward pass (a hook of torch)."""
-        if module.training:
+        """Before a forward pass (a hook of torch). A frozen network, whose classifier alone is trained, counts nothing."""
+        if self.first.training:
             self.all.add_(1)
 
 

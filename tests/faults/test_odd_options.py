@@ -133,9 +133,7 @@ def sweep():
     return found
 
 
-NAMES = (
-    'data_path output_dir resume finetune model opt sched npu_patch aa addr train_split val_split class_weights export_file'.split()
-)  # what they name is sought later
+NAMES = 'data_path output_dir resume finetune model opt sched npu_patch aa addr train_split val_split class_weights export_file'.split()  # what they name is sought later
 # 2^66 and more is a number like another
 ANY_SIZE = 'loss_scale color_jitter mixup cutmix opt_eps weight_decay clip_grad lr lr_base warmup_lr min_lr decay_epochs'.split()
 

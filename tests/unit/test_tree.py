@@ -12,7 +12,9 @@ from helpers import FOLDERS, TOP, describe
 
 SHIPPED = sorted(p for name in ['common', *FOLDERS] for p in (TOP / name).rglob('*.py') if 'output' not in p.parts)
 # the packages of requirements.txt, what comes with them, and what is imported only where it is there
-PACKAGES = set('torch timm torchvision numpy PIL torch_npu apex common safetensors simplejpeg tqdm sklearn matplotlib onnx onnxruntime'.split())
+PACKAGES = set(
+    'torch timm torchvision numpy PIL torch_npu apex common safetensors simplejpeg tqdm sklearn matplotlib onnx onnxruntime'.split()
+)
 # a vendor's name; files that may have it, because they are what knows the vendor
 VENDOR = re.compile(r'\bnpu|npu\b|_npu|cuda|hccl|nccl|\bacl\b', re.I)
 KNOW_VENDORS = ('accelerator.py', 'npu_kernels.py', 'npu_patch.py', 'npu_patches.py')

@@ -1,4 +1,4 @@
-"""A new model is a new folder: added to a copy of the collection, it passes the same tests without an edit outside itself.
+"""A new model is a new folder: laid by ci/new_model.py in a copy of the collection, it passes the same tests without an edit outside itself.
 
 And test_every_script.py itself: what is broken is red, and nothing else is.
 """
@@ -15,7 +15,7 @@ import test_every_script
 from helpers import TOP
 
 NAME = 'ConvNeXt_for_PyTorch'
-NOT_COPIED = shutil.ignore_patterns('.*', 'build', 'output', '__pycache__', 'sixth_folder')
+NOT_COPIED = shutil.ignore_patterns('.*', 'build', 'output', '__pycache__')
 
 
 def python(tree, *words):
@@ -42,14 +42,21 @@ def rows(tree, *words):
 @pytest.fixture(scope='module')
 def tree(tmp_path_factory):
     tree = shutil.copytree(TOP, tmp_path_factory.mktemp('zoo') / 'zoo', ignore=NOT_COPIED)
-    shutil.copytree(TOP / 'tests' / 'data' / 'sixth_folder' / NAME, tree / NAME)
-    assert python(tree, 'ci/sync_common.py') == (0, '')
+    code, said = python(tree, 'ci/new_model.py', 'ConvNeXt', '--timm=convnext_atto', '--other=convnext_femto')
+    assert code == 0 and NAME in said, said
     return tree
 
 
+def test_a_name_that_is_taken_and_a_model_that_timm_lacks_are_refused(tree):
+    for words, said in ((['--timm=convnext_atto'], 'exists'), (['--timm=no_such_model'], 'no_such_model')):
+        code, text = python(tree, 'ci/new_model.py', 'ConvNeXt', *words, '--other=convnext_femto')
+        assert code == 2 and said in text.splitlines()[-1], text
+
+
 def test_it_is_a_folder_like_the_others(tree):
-    code, said = python(tree, '-m', 'pytest', '-vv', '-p', 'no:cacheprovider', 'tests/unit/test_tree.py')
-    assert code == 0 and said.count(f'[{NAME}] PASSED') == 2, said
+    tests = ('tests/unit/test_tree.py', 'tests/unit/test_readmes.py')
+    code, said = python(tree, '-m', 'pytest', '-vv', '-p', 'no:cacheprovider', *tests)
+    assert code == 0 and said.count(f'{NAME}/README.md] PASSED') == 5 and said.count(f'[{NAME}] PASSED') == 2, said
 
 
 def test_its_scripts_train_and_evaluate(tree):

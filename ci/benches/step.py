@@ -22,12 +22,9 @@ from pathlib import Path
 from benches import in_turn, said, timed
 
 TOP = Path(__file__).resolve().parent.parent.parent
-MODELS = {  # of each folder, the one that its recipe trains, or a smaller one of its family; None: timm has it not
-    'ConvMixer_for_PyTorch': ('convmixer_768_32', 'convmixer_768_32'),
-    'SPACH_for_PyTorch': ('spach_ms_s_patch4_224_conv', None),
-    'Twins-PCPVT-S_for_PyTorch': ('pcpvt_small_v0', 'twins_pcpvt_small'),
-    'VAN-Classification_for_PyTorch': ('van_base', None),
-    'Vit_base_patch32_224_for_PyTorch': ('vit_base_patch32_224', 'vit_base_patch32_224'),
+# of each folder, the one that its recipe trains, or a smaller one of its family; what timm calls it, None where timm has it not
+MODELS = {
+    path.parent.name: json.loads(path.read_text())['bench'] for path in sorted(TOP.glob('*_for_PyTorch/folder.json'))
 }
 SETTINGS = {
     'float32': '--no-amp',

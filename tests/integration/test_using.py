@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import SMALL, VAN, copy_alone, explains, in_folder, run, train
+from helpers import FOLDERS, SMALL, VAN, copy_alone, describe, explains, in_folder, run, train
 
 LEARN = '--batch-size=16 --epochs=6 --warmup-epochs=1 --lr=2e-3 --drop-path=0 --mixup=0 --cutmix=0 --aa=none --reprob=0 --hflip=0'.split()
 EVAL = ['--device=cpu', '--workers=0']
@@ -115,13 +115,7 @@ def test_a_slim_checkpoint_is_evaluated_alike(kind, few_digits, learned, tmp_pat
     }
 
 
-FAMILIES = [
-    ('ConvMixer_for_PyTorch', 'convmixer_64_2_ks5_p4', 64), ('SPACH_for_PyTorch', 'spach_ms_xxs_patch4_224_conv', 64),
-    ('SPACH_for_PyTorch', 'spach_ms_xxs_patch4_224_attn', 64), ('SPACH_for_PyTorch', 'spach_xxs_patch16_224_mlp', 64),
-    ('SPACH_for_PyTorch', 'smlpnet_tiny', 64), ('SPACH_for_PyTorch', 'shiftvit_light_tiny', 64),
-    (VAN, 'van_b0', 64), ('Vit_base_patch32_224_for_PyTorch', 'vit_tiny_patch16_224', 64),
-    ('Twins-PCPVT-S_for_PyTorch', 'pcpvt_small_v0', 64), ('Twins-PCPVT-S_for_PyTorch', 'alt_gvt_small', 64),
-]  # fmt: skip
+FAMILIES = [(name, model) for name in FOLDERS for model in describe(name)['families']]
 
 
 def exported(model, side, opset, out):
@@ -148,9 +142,9 @@ def exported(model, side, opset, out):
     return float(np.abs(ours - theirs).max()), float(np.abs(ours).max()), about['arch'], about['args']['img_size']
 
 
-@pytest.mark.parametrize('name, model, side', FAMILIES, ids=[family[1] for family in FAMILIES])
+@pytest.mark.parametrize('name, model', FAMILIES, ids=[model for _, model in FAMILIES])
 @pytest.mark.parametrize('opset', [11, 17])
-def test_onnxruntime_gives_the_logits_of_torch(name, model, side, opset, tmp_path):
+def test_onnxruntime_gives_the_logits_of_torch(name, model, opset, tmp_path, side=64):
     apart, size, *about = in_folder(name, exported, model, side, opset, str(tmp_path))
     assert size > 1e-3 and apart < 1e-4 * max(1.0, size)
     assert about == [model, side]

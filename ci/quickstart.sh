@@ -15,5 +15,12 @@ bash "$folder/test/train_full_1p.sh" --data_path="$data" --output_dir="$top/buil
     --model spach_ms_xxs_patch4_224_conv --img-size 32 --crop-pct 1 --batch-size 64 \
     --epochs 15 --warmup-epochs 1 --lr 2e-3 --no-lr-scaled --drop-path 0 --no-model-ema --mixup 0 --cutmix 0 --aa none --reprob 0 \
     --hflip 0 --scale .6 1 --print-freq 5 "$@"
-echo "The checkpoint is $top/build/quickstart/checkpoint.pth; evaluate it with"
-printf '  PYTHON=%q bash %q %q %q\n' "$python" "$folder/test/train_eval_1p.sh" "$data" "$top/build/quickstart/checkpoint.pth"
+out=$top/build/quickstart
+say() { printf '  %s\n' "$(printf '%q ' "$@")"; }
+echo "The checkpoint is $out/checkpoint.pth; evaluate it, and see what it takes images for, with"
+say PYTHON="$python" bash "$folder/test/train_eval_1p.sh" "$data" "$out/checkpoint.pth"
+say PYTHON="$python" bash "$folder/test/predict.sh" "$out/checkpoint.pth" "$data/val/7" --output-dir="$out"
+echo "The curves of the training:"
+printf '  cd %q && %q -m common.log_parser plot %q -o %q\n' "$top" "$python" "$out" "$out/curves.png"
+echo "Your own images, a folder for each class in DIR/train and DIR/val, from this checkpoint's weights:"
+say PYTHON="$python" bash "$folder/test/train_finetune_1p.sh" --data_path=DIR --finetune_pth="$out/checkpoint.pth"

@@ -169,3 +169,41 @@ def test_class_weights_from_a_file(few_digits, tmp_path):
     assert weights[:5].max() < weights[5:].min()
     file.write_text('{"0": 1}')
     explains(train(VAN, few_digits, *words, f'--class-weights={file}', out=tmp_path / 'b'), str(file), '1')
+
+
+# README of locuslab/convmixer at 4704811: the arguments of its train.py for ConvMixer-1536/20, but for the data set's place
+CONVMIXERS = (
+    '--train-split train --val-split val --model convmixer_1536_20 -b 64 -j 10 --opt adamw --epochs 150 --sched onecycle --amp '
+    '--input-size 3 224 224 --lr 0.01 --aa rand-m9-mstd0.5-inc1 --cutmix 0.5 --mixup 0.5 --reprob 0.25 --remode pixel '
+    '--num-classes 1000 --warmup-epochs 0 --opt-eps=1e-3 --clip-grad 1.0'
+)
+
+
+def test_the_command_line_that_convmixer_published(data, tmp_path):
+    """On a data set whose folders have other names; made small by what comes after it."""
+    (data / 'train').rename(data / 'training')
+    (data / 'val').rename(data / 'validation')
+    small_words = (
+        '--train-split training --val-split validation --model convmixer_64_2_ks5_p4 -b 8 -j 0 --epochs 1 --max-steps 2'
+    )
+    words = [
+        *CONVMIXERS.split(),
+        *small_words.split(),
+        *'--input-size 3 32 48 --num-classes 10 --print-freq 1 --device=cpu'.split(),
+    ]
+    result = train('ConvMixer_for_PyTorch', data, *words, out=tmp_path / 'a')
+    assert result.code == 0 and ', 10 classes, 32x48 pixels;' in result.text, result.text
+    saved = result.checkpoint()['args']
+    assert (saved['sched'], saved['opt_eps'], saved['clip_grad'], saved['img_size']) == (
+        'onecycle',
+        1e-3,
+        1.0,
+        [32, 48],
+    )
+    explains(train('ConvMixer_for_PyTorch', data, '-b', '8', out=tmp_path / 'b'), 'train/', '--train-split=training')
+
+
+@pytest.mark.parametrize('name', FOLDERS)
+def test_oblong_images_or_a_sentence(name, few_digits, tmp_path):
+    result = train(name, few_digits, *small(name), '--input-size', '3', '64', '96', '--max-steps=1', out=tmp_path)
+    assert result.code == 0 and '64x96 pixels' in result.text or '--input-size 3 64 96' in result.lines[-1], result.text

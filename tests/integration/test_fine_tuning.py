@@ -206,4 +206,6 @@ def test_the_command_line_that_convmixer_published(data, tmp_path):
 @pytest.mark.parametrize('name', FOLDERS)
 def test_oblong_images_or_a_sentence(name, few_digits, tmp_path):
     result = train(name, few_digits, *small(name), '--input-size', '3', '64', '96', '--max-steps=1', out=tmp_path)
-    assert result.code == 0 and '64x96 pixels' in result.text or '--input-size 3 64 96' in result.lines[-1], result.text
+    assert (result.code == 0 and '64x96 pixels' in result.text) or '--input-size 3 64 96' in result.lines[-1], (
+        result.text
+    )

@@ -61,7 +61,7 @@ def parts(archive: str) -> Dict[str, Dict[bytes, Any]]:
                 if member.isfile() and name in wanted:
                     found[name] = Unpickler(tar.extractfile(member), encoding='bytes').load()
     except (OSError, EOFError, tarfile.TarError, pickle.UnpicklingError, ValueError, AttributeError, KeyError) as e:
-        raise UserError(f'{archive} cannot be read ({e}); give cifar-10-python.tar.gz, whole') from e
+        raise UserError(f'{archive} cannot be read ({str(e).split(':')[0]}); give cifar-10-python.tar.gz, whole') from e
     if wanted - set(found):
         raise UserError(f'{archive} has no {sorted(wanted - set(found))[0]}; give cifar-10-python.tar.gz')
     return found
@@ -87,7 +87,7 @@ def write(archive: str, out: str) -> int:
                     )
                 count += len(images)
         os.rename(partial, out)
-    except (KeyError, ValueError, IndexError, AttributeError) as e:
+    except (KeyError, ValueError, IndexError, AttributeError, TypeError) as e:
         raise UserError(
             f'{archive} is not as CIFAR-10 is ({type(e).__name__}: {e}); give cifar-10-python.tar.gz'
         ) from e

@@ -57,8 +57,9 @@ def check_root(root: str, splits: Sequence[str] = ('train', 'val'), read: bool =
         )
         way_out = f'give the data set root, which holds {wanted}'
         if there:
-            option = '--train-split' if missing[0] == splits[0] and len(splits) > 1 else '--val-split'
-            way_out += f', or the name of the folder, such as {option}={there[0]}'
+            train = missing[0] == splits[0] and len(splits) > 1
+            likely = [name for name in there if name.startswith('train') == train] or there
+            way_out += f', or its name, such as {"--train-split" if train else "--val-split"}={likely[0]}'
         raise UserError(f'data path {root} has no {lacking}/; {way_out}')
     classes = [class_names(os.path.join(root, split)) for split in splits]
     for split, names in zip(splits[1:], classes[1:]):

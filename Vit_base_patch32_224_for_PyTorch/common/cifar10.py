@@ -61,7 +61,8 @@ def parts(archive: str) -> Dict[str, Dict[bytes, Any]]:
                 if member.isfile() and name in wanted:
                     found[name] = Unpickler(tar.extractfile(member), encoding='bytes').load()
     except (OSError, EOFError, tarfile.TarError, pickle.UnpicklingError, ValueError, AttributeError, KeyError) as e:
-        raise UserError(f'{archive} cannot be read ({str(e).split(':')[0]}); give cifar-10-python.tar.gz, whole') from e
+        reason = str(e).split(':')[0]
+        raise UserError(f'{archive} cannot be read ({reason}); give cifar-10-python.tar.gz, whole') from e
     if wanted - set(found):
         raise UserError(f'{archive} has no {sorted(wanted - set(found))[0]}; give cifar-10-python.tar.gz')
     return found

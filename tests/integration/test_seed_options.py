@@ -44,7 +44,7 @@ CASES = [
      '--device cpu --epochs 2 --batch-size 8 --gpu 0 --addr 127.0.0.1 --dist-backend gloo',
      {'amp': True, 'seed': 5, 'workers': 1, 'lr': 0.02, 'momentum': 0.7, 'decay': 0.03, 'epochs': {0, 1}, 'batch': 8, 'device': 'cpu'}),
     (TWINS, '--model alt_gvt_small --device cpu --batch_size 8 --dist-eval --drop-path 0.2 --epoch 3 --lr 0.512 --warmup_epochs 1 '
-     '--weight_decay 0.04 --img-size=32 --warmup-lr=0.001',
+     '--weight_decay 0.04 --img-size=32 --warmup-lr=0.001 --sched=step --decay-epochs=9',
      {'model': 'alt_gvt_small', 'batch': 8, 'images': 93, 'drop_path': 0.2, 'epochs': {0, 1, 2}, 'lr': 0.008, 'decay': 0.04,
       'warm': 0.001}),
     (VAN, '--workers 1 --model van_b1 --img-size 48 --opt momentum --momentum 0.8 --weight-decay 0.02 --lr 0.03 --epochs 2 --amp '

@@ -47,5 +47,5 @@ def headings(text):
 @pytest.mark.parametrize('part', [commands, options, tables, links, headings], ids=lambda part: part.__name__)
 def test_both_languages_say_the_same(pair, part):
     english, chinese = (part(path.read_text()) for path in pair)
-    assert english and english == chinese
+    assert english == chinese and (english or part in (options, tables))
     assert re.search('[\u4e00-\u9fff]', pair[1].read_text())

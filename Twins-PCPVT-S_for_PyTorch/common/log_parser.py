@@ -25,9 +25,9 @@ import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 from common.logs import compare, handlers, plot, report
-from common.logs.evaluations import EMA, MODEL
 from common.logs.log import BAD_VALUES, Log
-from common.logs.reader import LONGEST, open_log
+from common.logs.logged_run import EMA
+from common.logs.reader import CANNOT_READ, LONGEST, open_log
 from common.logs.values import text
 from common.messages import ERROR_MARK
 
@@ -56,52 +56,56 @@ def parse(path: str, batch: Optional[int] = None) -> Log:
         log.path = path = find(path)
         with open_log(path) as stream:
             read(log, stream)
-    except OSError as e:
-        log.unreadable = f'{path}: {e.strerror or e}'
-    except BAD_VALUES as e:
-        log.unreadable = f'{path}: {str(e)[:200]}'
-    log.problems += [log.unreadable] if log.unreadable else []
+    except (*CANNOT_READ, *BAD_VALUES) as e:
+        log.unreadable = f'{path}: {(getattr(e, "strerror", None) or str(e))[:200]}'
+        log.problems.append(log.unreadable)
     return log
 
 
 def read(log: Log, stream: Any) -> None:
     """Fills a Log. OSError, or ValueError and the like where the whole file is one JSON object that is not sound."""
-    beside = os.path.dirname(log.path)
-    if os.path.basename(log.path) == 'summary.csv':
-        owner_of_csv(log, os.path.join(beside, 'args.yaml'))
+    name, beside = os.path.basename(log.path), os.path.dirname(log.path)
     head = stream.read(2)
     if head.lstrip().startswith(b'{'):
         head += stream.read(LONGEST)
-        result = as_json(head)
-        if isinstance(result, dict) and 'status' in result:
-            return handlers.take_result(log, result)
+        if take_result(log, head):
+            return
+    if name == 'summary.csv':
+        owner_of_csv(log, contents(os.path.join(beside, 'args.yaml')))
     log.read(stream, head)
-    result_beside = os.path.join(beside, 'result.json')
-    if os.path.basename(log.path) == 'metrics.jsonl' and os.path.isfile(result_beside):
-        with open(result_beside, 'rb') as file:
-            handlers.take_verdict(log, as_json(file.read(LONGEST)))
+    if name == 'metrics.jsonl':
+        take_result(log, contents(os.path.join(beside, 'result.json')))
 
 
-def as_json(raw: bytes) -> Any:
-    """The value of a JSON text, or None."""
+def contents(path: str) -> bytes:
+    """Of a small file; nothing where there is none."""
+    if not os.path.isfile(path):
+        return b''
+    with open(path, 'rb') as file:
+        return file.read(LONGEST)
+
+
+def take_result(log: Log, raw: bytes) -> bool:
+    """Whether the text was that of a result.json, which the log then holds. ValueError and the like."""
     try:
-        return json.loads(text(raw))
+        result = json.loads(text(raw))
     except (ValueError, RecursionError):
-        return None
+        return False
+    if not isinstance(result, dict) or 'status' not in result:
+        return False
+    handlers.take_result(log, result)
+    return True
 
 
-def owner_of_csv(log: Log, arguments: str) -> None:
+def owner_of_csv(log: Log, arguments: bytes) -> None:
     """With --model-ema, timm evaluates the averaged weights last, and writes their accuracy to summary.csv under the
     same name. The args.yaml beside it tells.
     """
-    try:
-        with open(arguments, encoding='utf-8', errors='replace') as file:
-            said = re.search(r'^model_ema: (true|false)$', file.read(LONGEST), re.MULTILINE)
-    except OSError:
-        said = None
+    said = re.search(rb'^model_ema: (true|false)$', arguments, re.MULTILINE)
     if said is None:
         log.problems.append(f'{log.path}: if timm ran with --model-ema, these accuracies are of the averaged weights')
-    log.csv_owner = EMA if said and said.group(1) == 'true' else MODEL
+    elif said.group(1) == b'true':
+        log.csv_owner = EMA
 
 
 def find(path: str) -> str:

@@ -18,7 +18,6 @@ As a library, parse(path).summary(). It needs the folder common/ alone, which ma
 
 import argparse
 import glob
-import json
 import os
 import re
 import sys
@@ -26,9 +25,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from common.logs import compare, handlers, plot, report
 from common.logs.log import BAD_VALUES, Log
-from common.logs.logged_run import EMA
 from common.logs.reader import CANNOT_READ, LONGEST, open_log
-from common.logs.values import text
 from common.messages import ERROR_MARK
 
 __all__ = ['Log', 'find', 'main', 'parse']
@@ -68,13 +65,13 @@ def read(log: Log, stream: Any) -> None:
     head = stream.read(2)
     if head.lstrip().startswith(b'{'):
         head += stream.read(LONGEST)
-        if take_result(log, head):
+        if handlers.take_result(log, head):
             return
     if name == 'summary.csv':
-        owner_of_csv(log, contents(os.path.join(beside, 'args.yaml')))
+        handlers.take_arguments(log, contents(os.path.join(beside, 'args.yaml')))
     log.read(stream, head)
     if name == 'metrics.jsonl':
-        take_result(log, contents(os.path.join(beside, 'result.json')))
+        handlers.take_result(log, contents(os.path.join(beside, 'result.json')))
 
 
 def contents(path: str) -> bytes:
@@ -83,29 +80,6 @@ def contents(path: str) -> bytes:
         return b''
     with open(path, 'rb') as file:
         return file.read(LONGEST)
-
-
-def take_result(log: Log, raw: bytes) -> bool:
-    """Whether the text was that of a result.json, which the log then holds. ValueError and the like."""
-    try:
-        result = json.loads(text(raw))
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(result, dict) or 'status' not in result:
-        return False
-    handlers.take_result(log, result)
-    return True
-
-
-def owner_of_csv(log: Log, arguments: bytes) -> None:
-    """With --model-ema, timm evaluates the averaged weights last, and writes their accuracy to summary.csv under the
-    same name. The args.yaml beside it tells.
-    """
-    said = re.search(rb'^model_ema: (true|false)$', arguments, re.MULTILINE)
-    if said is None:
-        log.problems.append(f'{log.path}: if timm ran with --model-ema, these accuracies are of the averaged weights')
-    elif said.group(1) == b'true':
-        log.csv_owner = EMA
 
 
 def find(path: str) -> str:

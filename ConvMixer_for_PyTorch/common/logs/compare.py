@@ -166,11 +166,10 @@ def print_scaling(a: Summary, b: Summary, name: str, times: float) -> None:
                 '--scaling: the logs do not state their ranks; give how often A has them, such as --scaling 8'
             )
         times = b['ranks'] / a['ranks']
-    efficiency = b['fps'] / a['fps'] / times if a['fps'] and b['fps'] and times > 0 else None
-    shown = MISSING if efficiency is None else f'{100 * efficiency:.1f} %'
-    print(f'scaling efficiency of {name} on {times:g} times the devices: {shown}')
-    if efficiency is not None and efficiency > report.TOO_GOOD:
-        print(f'Warning: above {100 * report.TOO_GOOD:.0f} %, a sign of a wrong measurement.')
+    efficiency, too_good = report.efficiency(a, b, times)
+    print(f'scaling efficiency of {name} on {times:g} times the devices: {efficiency}')
+    if too_good:
+        print(f'Warning: {too_good}')
 
 
 def worse(key: str, least: float, a: Summary, b: Summary, name: str, explicit: bool) -> List[str]:

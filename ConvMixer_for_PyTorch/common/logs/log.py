@@ -85,7 +85,7 @@ class Log:
         training begins or this one goes on.
         """
         if not self.run.series.begun():
-            self.run.resumed = max(self.run.resumed, int(resumed))
+            self.run.fields['resumed'] = self.run.fields.get('resumed') or int(resumed)
         elif resumed:
             self.resume()
         elif not self.run.series.young() and self.announced is None:
@@ -115,7 +115,7 @@ class Log:
         run, waiting = self.run, self.run.waiting
         if waiting is not None:
             run.waiting = None
-            if run.has_labels or (at_end and self.format in ('deit', 'swin') and run.best is None):
+            if run.has_labels or (at_end and self.format in ('deit', 'swin') and not run.rising):
                 self.problem(waiting.number, UNKNOWN_OWNER)
             else:
                 run.evaluate(MODEL, waiting)

@@ -4,18 +4,17 @@ import math
 from typing import Any, Dict, List, Optional, Tuple
 
 from common.logs.forms import LOOKED_FOR, Format, describe
-from common.logs.logged_run import EMA, MODEL, LoggedRun
+from common.logs.logged_run import LoggedRun
 from common.logs.series import ALTERNATING
 from common.logs.values import first
 
-OF_THE_RUN = 'network model device device_kind batch_size precision torch'.split()
+OF_THE_RUN = 'network model device device_kind ranks world_size batch_size precision torch'.split()
 KEYS = """
     format status finished network model device device_kind ranks batch_size precision torch
     fps fps_source fps_claimed step_ms step_ms_p50 step_ms_p95 data_wait global_batch peak_memory_mb
     best_acc1 best_epoch seconds_to_best last_acc1 last_acc5 ema_acc1 eval_loss final_loss min_loss
     steps logged_steps epochs seconds resumed seconds_to_target reason fps_reason fps_meaning
 """.split()
-ROUNDING = 0.006  # percent; the best accuracy that a log states may be printed with two decimals
 TOO_COARSE = 0.02  # of the time of a step; its printed digits must not leave open more
 NEAR = 0.1  # how far the FPS of a summary times the time of a step may be from the images of a step
 MIXED = 'lines of two processes stand among each other; what they add up to cannot be told'
@@ -36,12 +35,22 @@ def summary(run: LoggedRun, batch: Optional[int] = None, target_acc: Optional[fl
         run.fields.update(reason=MIXED, fps_reason=MIXED)
     found: Dict[str, Any] = {name: run.fields.get(name) for name in KEYS}
     found.update(format=known.name if known else None, ranks=ranks(run, known))
-    found.update(counts(run), global_batch=global_batch(run, known, batch, problems))
+    found['seconds'] = first(run.seconds(), run.fields.get('e2e_seconds'))
+    if run.records:
+        found['epochs'] = len(run.done)
+    if run.timing is not None:
+        run.timing.close()
+        found.update(steps=sum(steps for _, steps in run.done), logged_steps=run.records)
+    found['global_batch'] = global_batch(run, known, batch, problems)
     found.update(throughput(run, found, problems))
-    found.update(accuracy(run, target_acc))
+    if found['best_acc1'] is None:
+        found['best_acc1'] = found['last_acc1']
+    reached = [new.seconds for new in run.rising if target_acc is not None and new.acc1 >= target_acc]
+    found['seconds_to_target'] = reached[0] if reached else None
     found['finished'] = finished(run)
     found['status'], found['reason'] = verdict(run, found)
-    found['fps_meaning'] = known.fps if known and found['fps_claimed'] is not None else None
+    if known and known.fps and found['fps_claimed'] is not None:
+        found['fps_meaning'] = f'claimed: {known.fps}'
     found = {name: value if finite(value) else None for name, value in found.items()}
     curves = dict(loss_curve=run.loss, fps_curve=run.rate, evaluations=run.accuracy)
     found.update((name, [point for point in curve.all() if finite(point[1])]) for name, curve in curves.items())
@@ -51,17 +60,6 @@ def summary(run: LoggedRun, batch: Optional[int] = None, target_acc: Optional[fl
 def finite(value: Any) -> bool:
     """Whether JSON can hold it."""
     return not isinstance(value, float) or math.isfinite(value)
-
-
-def counts(run: LoggedRun) -> Dict[str, Any]:
-    """Losses; seconds since the training began; how many steps and epochs the log shows, those done twice once."""
-    found: Dict[str, Any] = dict(seconds=first(run.seconds(), run.fields.get('e2e_seconds')))
-    if run.records:
-        found.update(epochs=len(run.done), final_loss=run.last_loss, min_loss=run.min_loss, resumed=run.resumed)
-    if run.timing is not None:
-        run.timing.close()
-        found.update(steps=sum(steps for _, steps in run.done), logged_steps=run.records)
-    return found
 
 
 # ---- throughput
@@ -164,27 +162,7 @@ def summary_step_ms(run: LoggedRun, problems: List[str]) -> Optional[float]:
     return None
 
 
-# ---- accuracy, losses, end
-
-
-def accuracy(run: LoggedRun, target_acc: Optional[float]) -> Dict[str, Any]:
-    """The last evaluation and the best one of the model, and the last of the averaged weights (ema_acc1).
-    What the log calls its best counts where it is better than those in it.
-    """
-    stated, found = run.fields, {}
-    last, best, averaged = run.last.get(MODEL), run.best, run.last.get(EMA)
-    if last is not None:
-        found.update(last_acc1=last.acc1, last_acc5=last.acc5, eval_loss=last.loss)
-        found.update(best_acc1=best.acc1, best_epoch=best.epoch, seconds_to_best=best.seconds)
-    if averaged is not None:
-        found['ema_acc1'] = averaged.acc1
-    claim, epoch = run.best_claim or (stated.get('best_acc1'), stated.get('best_epoch'))
-    if claim is not None and (best is None or claim > best.acc1 + ROUNDING):
-        found.update(best_acc1=claim, best_epoch=epoch, seconds_to_best=None)
-    elif best is None:
-        found['best_acc1'] = stated.get('last_acc1')
-    reached = [seconds for acc1, seconds in run.rising if target_acc is not None and acc1 >= target_acc]
-    return dict(found, seconds_to_target=reached[0] if reached else None)
+# ---- how it ended
 
 
 def finished(run: LoggedRun) -> Optional[bool]:
@@ -197,7 +175,7 @@ def finished(run: LoggedRun) -> Optional[bool]:
     last = planned - 1
     if 'swin train' in run.tags:  # Swin's kin number epochs from where they number steps
         last += run.timing.first
-    return run.epoch >= last and (ok or any(new.epoch == run.epoch for new in run.last.values()))
+    return run.epoch >= last and (ok or run.evaluated == run.epoch)
 
 
 def verdict(run: LoggedRun, found: Dict[str, Any]) -> Tuple[Optional[str], Optional[str]]:
@@ -207,7 +185,7 @@ def verdict(run: LoggedRun, found: Dict[str, Any]) -> Tuple[Optional[str], Optio
     status, reason = run.fields.get('status'), run.fields.get('reason')
     if status == 'FAILED':
         return status, reason
-    if run.last_loss is not None and not math.isfinite(run.last_loss):
+    if not finite(found['final_loss']):
         return 'FAILED', 'the last loss is no number'
     if found['finished'] is False:
         where = f'the log ends in epoch {run.epoch}, and {run.fields["planned_epochs"]:g} epochs were planned'

@@ -7,7 +7,7 @@ It may raise ValueError, TypeError and the like where the line does not hold wha
 import json
 import math
 import re
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 from common.logs.forms import ARGUMENT, EPOCH_RECORD, SUMMARY_KEYS
 from common.logs.logged_run import EMA, MODEL, Evaluation
@@ -17,6 +17,7 @@ from common.messages import MISSING
 
 Values = Dict[str, Any]  # bytes of a line or values of JSON; None for a group that the line has not
 NUMBER = re.compile(r'(\d*\.?\d+)(?:/s|%| \(\S+\))?$')  # of a summary: 376.64/s, 81.23%, 2.638 (2.98), .25
+ROUNDING = 0.006  # percent; the best accuracy that a log states may be printed with two decimals
 MAX_EPOCH = 10**5  # no training has so many
 IGNORED_WITHIN = 30  # lines within which an exception that Python ignores prints what it was
 
@@ -98,9 +99,10 @@ def on_best(log: Any, values: Values, said: bytes, number: int) -> None:
     """Max accuracy stands after every evaluation; the best metric, of timm, at the end: it is that of the averaged
     weights if those were evaluated.
     """
+    log.settle_evaluation()
     run, epoch = log.run, values.get('epoch')
-    if owner_of(values) == MODEL and not (epoch and EMA in run.last):
-        run.best_claim = (percent(values['acc1']), int(epoch) if epoch else None)
+    if owner_of(values) == MODEL and not (epoch and run.fields.get('ema_acc1') is not None):
+        run.best(percent(values['acc1']), int(epoch) if epoch else None, rounding=ROUNDING)
     if epoch:
         run.end('OK')
 
@@ -164,8 +166,8 @@ def on_event(log: Any, values: Values, said: bytes, number: int) -> None:
         log.settle(time)
         if real(event.get('acc1')) is not None:
             on_eval(log, event, said, number)
-        if event.get('best_acc1') is not None:
-            log.run.best_claim = (percent(event['best_acc1']), field('best_epoch', event.get('best_epoch')))
+        if real(event.get('best_acc1')) is not None:
+            log.run.best(percent(event['best_acc1']), field('best_epoch', event.get('best_epoch')), rounding=ROUNDING)
     elif kind == 'throughput':
         log.run.fields.update(fields(event), measured=True)
         log.run.series.closed = True
@@ -179,47 +181,66 @@ def version_of(said: Values) -> Any:
     return ((said.get('environment') or {}).get('versions') or {}).get('torch')
 
 
-def take_result(log: Any, result: Values) -> None:
-    """The object of a result.json, which also says how launch.sh saw the training end."""
+# ---- files beside a log
+
+
+def take_result(log: Any, raw: bytes) -> bool:
+    """Whether the text is that of a result.json, which says what a training measured and how launch.sh saw it end."""
+    try:
+        result = json.loads(text(raw))
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(result, dict) or 'status' not in result:
+        return False
+    status = result['status'] if result['status'] in ('OK', 'FAILED') else None
     log.run.tags.add('result')
-    status = result.get('status') if result.get('status') in ('OK', 'FAILED') else None
     said = dict(result, torch=version_of(result), status=status)
     log.run.fields.update(fields(said), measured=True, ended=status == 'OK')
+    return True
 
 
-# ---- one line for a whole epoch
+def take_arguments(log: Any, raw: bytes) -> None:
+    """Takes timm's args.yaml. With --model-ema, it evaluates the averaged weights last, and writes their accuracy to
+    summary.csv under the same name as the model's.
+    """
+    said = re.search(rb'^model_ema: (true|false)$', raw, re.MULTILINE)
+    if said is None:
+        log.problems.append(f'{log.path}: if timm ran with --model-ema, these accuracies are of the averaged weights')
+    elif said.group(1) == b'true':
+        log.csv_owner = EMA
+
+
+# ---- one line for a whole epoch: an object of a log.txt, or a row of timm's summary.csv
 
 
 def on_epoch(log: Any, values: Values, said: bytes, number: int) -> None:
-    """An object of a log.txt: means over the epoch, accuracies of the model and of the averaged weights."""
-    record = json.loads(text(said))
-    for owner, end in ((MODEL, ''), (EMA, '_ema')):
-        epoch_record(log, record, owner, [f'test_{name}{end}' for name in ('acc1', 'acc5', 'loss')], number)
+    epoch_record(log, json.loads(text(said)), number)
 
 
 def on_header(log: Any, values: Values, said: bytes, number: int) -> None:
-    log.csv_columns = text(said).split(',')
+    """Names of columns become those of a log.txt."""
+    names = re.sub(r'\beval_(?:top|prec)', 'test_acc', text(said)).replace('eval_loss', 'test_loss').split(',')
+    end = '_ema' if log.csv_owner == EMA else ''
+    log.csv_columns = [name + end if name.startswith('test_') else name for name in names]
 
 
 def on_row(log: Any, values: Values, said: bytes, number: int) -> None:
-    """A row of timm's summary.csv."""
     cells = said.split(b',')
     if len(cells) == len(log.csv_columns):
-        record = {name: float(cell or 'nan') for name, cell in zip(log.csv_columns, cells)}
-        top = 'prec' if 'eval_prec1' in record else 'top'
-        epoch_record(log, record, log.csv_owner, [f'eval_{top}1', f'eval_{top}5', 'eval_loss'], number)
+        epoch_record(log, {name: float(cell or 'nan') for name, cell in zip(log.csv_columns, cells)}, number)
 
 
-def epoch_record(log: Any, record: Values, owner: str, names: List[str], number: int) -> None:
-    """names: of acc1, acc5 and the loss of the evaluation."""
-    epoch, loss, acc1 = int(record['epoch']), record.get('train_loss'), record.get(names[0])
+def epoch_record(log: Any, record: Values, number: int) -> None:
+    """Means over the epoch, and accuracies of the model and of the averaged weights."""
+    epoch, loss = int(record['epoch']), record.get('train_loss')
     if not 0 <= epoch < MAX_EPOCH:
         raise ValueError(epoch)
-    if loss is not None and log.run.epoch != epoch:
+    if loss is not None:
         log.train(EPOCH_RECORD, {'loss': [float(loss)], 'total': [1]}, [epoch * EPOCH + 1])
-    if real(acc1) is not None:
-        values = dict(zip(('acc1', 'acc5', 'loss'), map(record.get, names)), epoch=epoch)
-        log.run.evaluate(owner, evaluation(log, values, number))
+    for owner, end in ((MODEL, ''), (EMA, '_ema')):
+        if real(record.get(f'test_acc1{end}')) is not None:
+            evaluated = {name: record.get(f'test_{name}{end}') for name in ('acc1', 'acc5', 'loss')}
+            log.run.evaluate(owner, evaluation(log, dict(evaluated, epoch=epoch), number))
 
 
 HANDLERS = {

@@ -146,11 +146,9 @@ KILLED = (  # by the kernel, as the shell tells it
     rb'^(?:.{1,200}: line \d+: +\d+ )?(?P<reason>(?:Killed|Segmentation fault|Aborted|Terminated|Bus error)'
     rb'(?: \(core dumped\))?)(?:  .*)?$'
 )
-ARGUMENT = (
-    compiled(  # of an argparse.Namespace; whose images batch_size is, and what world_size counts, the format says
-        rb'\b(?:batch_size=(?P<batch_size><i>)|world_size=(?P<world_size>-?<i>)|epochs=(?P<planned_epochs><i>)|'
-        rb"(?:model|arch)='(?P<model>[^',)\n]{1,200})')[,)]"
-    )
+ARGUMENT = compiled(  # of a Namespace; whose images batch_size is, and what world_size counts, the format says
+    rb'\b(?:batch_size=(?P<batch_size><i>)|world_size=(?P<world_size>-?<i>)|epochs=(?P<planned_epochs><i>)|'
+    rb"(?:model|arch)='(?P<model>[^',)\n]{1,200})')[,)]"
 )
 SUMMARY = f'^(?P<key>{"|".join(SUMMARY_KEYS)}) = ?(?P<value>.*)$'.encode()
 FINAL = (
@@ -158,7 +156,12 @@ FINAL = (
     rb'(?P<value>.*)$'
 )
 
-OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
+RAISED = (  # by Python, C++ or Slurm; of Ascend: EZ9999, E19999, EI0006
+    rb'^(?P<reason>(?:[A-Za-z_][\w.]*(?:Error|Exception)|KeyboardInterrupt)(?:: .*|:)?|terminate called .*|'
+    rb'(?:slurmstepd|srun): error: .*|E[A-Z0-9]\d{4}: .*)$'
+)
+
+OTHER_FORMS = (  # rows: name, kind, what one of must be in the line, regex; a form may have several
     ('own eval', 'eval', b'@1 ', regex_of(messages.EVAL_LINE)),
     ('star', 'star', b'@1 ', STAR),
     ('timm star', 'eval', b'@1 ', rb'\* Acc@1 (?P<acc1><.3>) \(<f>\) Acc@5 (?P<acc5><.3>) \(<f>\)$'),
@@ -174,7 +177,7 @@ OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
     ('vit fps', 'claim', b'FPS', FPS_AT_ALL),
     ('van fps', 'claim', b'FPS', rb'(?:^|\s)FPS:(?P<fps>\d+\.\d\d)$'),
     ('summary', 'summary', b' =', SUMMARY),
-    *(('summary', 'summary', need, FINAL) for need in (b'Final ', b'E2E ', b'FPS')),
+    ('summary', 'summary', b'Final |E2E |FPS', FINAL),
     # a line for a whole epoch: JSON of DeiT's family, CSV of timm
     ('event', 'event', b'{"', rb'^\{"event": (?!"train").*\}$'),
     ('log.txt', 'epoch', b'{"', rb'^\{"(?:train|test)_\w+": .*\}$'),
@@ -200,20 +203,16 @@ OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
     ('error', 'error', b'rror', rb'\[Error\] *(?P<reason>.*)$'),
     ('error', 'error', b'rror', rb'^(?P<weak>\S*(?:ChildFailedError|CalledProcessError)\b.*)$'),
     ('error', 'error', b'exitcode', rb'torch\.distributed\.[\w.]{0,60}: ?(?P<weak>failed \(exitcode: .*)$'),
-    ('error', 'error', b'rror', rb'^(?P<reason>[A-Za-z_][\w.]*(?:Error|Exception)(?:: .*|:)?)$'),
-    ('error', 'error', b'xception', rb'^(?P<reason>[A-Za-z_][\w.]*Exception(?:: .*|:)?)$'),
-    ('error', 'error', b'nterrupt', rb'^(?P<reason>KeyboardInterrupt(?:: .*)?)$'),
-    ('error', 'error', b'terminate', rb'^(?P<reason>terminate called .*)$'),
+    ('error', 'error', b'rror|xception|nterrupt|terminate|E', RAISED),
     ('error', 'error', b'stopping', rb'(?P<reason>Loss is -?(?:nan|inf), stopping training)$'),
-    ('error', 'error', b'rror', rb'^(?P<reason>(?:slurmstepd|srun): error: .*)$'),
-    ('error', 'error', b'E', rb'^(?P<reason>E[A-Z0-9]\d{4}: .*)$'),  # of Ascend: EZ9999, E19999, EI0006
-    *(('error', 'error', word, KILLED) for word in (b'Killed', b'ault', b'Aborted', b'Terminated', b'Bus error')),
+    ('error', 'error', b'Killed|ault|Aborted|Terminated|Bus error', KILLED),
 )
 BY_NEED: Dict[bytes, list] = {form.need: [] for form in TRAIN_FORMS}
-for _name, _kind, _need, _pattern in OTHER_FORMS:
-    _form = Form(_name, _kind, _need, compiled(_pattern))
-    _at_start = _pattern.startswith(b'^')  # search() would try it at every place of the line
-    BY_NEED.setdefault(_need, []).append((_form.regex.match if _at_start else _form.regex.search, _form))
+for _name, _kind, _needs, _pattern in OTHER_FORMS:
+    for _need in _needs.split(b'|'):
+        _form = Form(_name, _kind, _need, compiled(_pattern))
+        _at_start = _pattern.startswith(b'^')  # search() would try it at every place of the line
+        BY_NEED.setdefault(_need, []).append((_form.regex.match if _at_start else _form.regex.search, _form))
 # Below the header of a summary.csv
 CSV_ROW = Form('csv row', 'row', b',', compiled(rb'<i>(?:,[-+.\w]*)+$'))
 CSV_HEADER = b'epoch,train_loss'

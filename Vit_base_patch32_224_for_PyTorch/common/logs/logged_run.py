@@ -7,7 +7,7 @@ from common.logs.curve import Curve
 from common.logs.forms import Form
 from common.logs.series import EPOCH, Series
 from common.logs.timing import Images, Timing
-from common.logs.values import field
+from common.logs.values import field, first
 
 MODEL, EMA = 'model', 'ema'  # whose weights were evaluated
 COARSE = 0.0501  # percent; how far an accuracy that is printed with one decimal may be from the one in full
@@ -31,7 +31,8 @@ class Evaluation(NamedTuple):
 class LoggedRun:
     """One training: its lines in order (.series), and what they say. numbers.summary computes the rest.
 
-    fields: what lines, events and summaries state outright, {name: value}.
+    fields: {name: value} of what needs no further thought: what lines and events state, the last and the best of
+    evaluations, losses.
     """
 
     def __init__(self, fields: Optional[Dict[str, Any]] = None):
@@ -39,25 +40,17 @@ class LoggedRun:
         self.tags: Set[str] = set()  # names of the forms of its lines, and which optional parts they had
         self.series = Series()
         self.said: Dict[int, int] = {}  # hash of a line that is no training line -> how many of those were before it
-        self.resumed = 0  # how often a process went on with it
-        # times that the log states, in seconds: of the process's first and last line; and what the processes before
-        # it took
-        self.first_time = self.last_time = None
-        self.passed = 0.0
+        self.first_time = self.last_time = None  # seconds, that the log states, of the process's first and last line
+        self.passed = 0.0  # seconds that the processes before it took
         self.records = 0  # training lines
         self.done: List[Tuple[int, int]] = []  # epochs, ascending, and the steps of each that are done
         self.epoch: Optional[int] = None  # of the last training line
         self.loss, self.rate, self.accuracy = Curve(), Curve(), Curve()
-        self.last_loss, self.min_loss = None, math.inf
         self.timing: Optional[Timing] = None
         self.images = Images()
         self.claims, self.claims_sum = 0, 0.0  # images per second that the log states: how many times, and their sum
-        # Evaluations: the last one of each owner, the model's best, (accuracy, seconds) of each that was its best so
-        # far, and (accuracy, epoch) that the log calls its best
-        self.last: Dict[str, Evaluation] = {}
-        self.best: Optional[Evaluation] = None
-        self.rising: List[tuple] = []
-        self.best_claim: Optional[tuple] = None
+        self.rising: List[Evaluation] = []  # of the model, each that was the best so far
+        self.evaluated: Optional[int] = None  # epoch of the last evaluation
         self.waiting: Optional[Evaluation] = None  # its line does not say whose accuracy it is; the next one may
         self.has_labels = False
 
@@ -72,11 +65,9 @@ class LoggedRun:
     def resume(self, fields: Dict[str, Any]) -> None:
         """A process goes on with this training. fields: what it says of itself. Steps done again count once."""
         self.passed, self.first_time = self.seconds() or 0.0, None
-        self.resumed += 1
         if self.timing is not None:
             self.timing.restart()
-        self.fields.pop('seconds', None)
-        self.fields.update(fields)
+        self.fields.update(fields, seconds=None, resumed=self.fields.get('resumed', 0) + 1)
         self.series.restart()
 
     def tick(self, time: Optional[float]) -> None:
@@ -122,6 +113,7 @@ class LoggedRun:
             self.done.pop()
         self.done.append((self.epoch, counts[-1]))
         self.records += len(keys)
+        self.fields.setdefault('resumed', 0)
         if form.timing:
             self.timing.lines(form, self.epoch, counts, columns)
         if form.timing == 'running' and 'fps' in columns:
@@ -136,10 +128,8 @@ class LoggedRun:
 
         losses = list(map(float, columns['loss']))
         self.loss.extend(len(losses), lambda i: (place(i), losses[i]))
-        self.last_loss, self.min_loss = (
-            losses[-1],
-            min(filter(math.isfinite, [*losses, self.min_loss]), default=math.inf),
-        )
+        least = min(filter(math.isfinite, losses), default=math.inf)
+        self.fields.update(final_loss=losses[-1], min_loss=min(least, first(self.fields.get('min_loss'), math.inf)))
         for rates in filter(None, map(columns.get, ('fps', 'images'))):
             self._add_rates(form, [i for i, rate in enumerate(rates) if rate is not None], rates, place)
         self.go_on()
@@ -155,14 +145,23 @@ class LoggedRun:
     # ---- evaluations
 
     def evaluate(self, owner: str, new: Evaluation) -> None:
-        self.last[owner] = new
-        if owner == MODEL:
-            self.accuracy.extend(1, lambda i: (new.epoch, new.acc1))
-            if self.best is None or new.acc1 > self.best.acc1:
-                self.best = new
-                self.rising.append((new.acc1, new.seconds))
-            self.series.closed = True
-            self.go_on()
+        self.evaluated = new.epoch
+        if owner == EMA:
+            self.fields['ema_acc1'] = new.acc1
+            return
+        self.fields.update(last_acc1=new.acc1, last_acc5=new.acc5, eval_loss=new.loss)
+        self.best(new.acc1, new.epoch, new.seconds)
+        self.accuracy.extend(1, lambda i: (new.epoch, new.acc1))
+        if not self.rising or new.acc1 > self.rising[-1].acc1:
+            self.rising.append(new)
+        self.series.closed = True
+        self.go_on()
+
+    def best(self, acc1: float, epoch: Optional[int], seconds: Optional[float] = None, rounding: float = 0.0) -> None:
+        """An accuracy of the model, which may be its best. rounding: how far it may be from what it was."""
+        known = self.fields.get('best_acc1')
+        if known is None or acc1 > known + rounding:
+            self.fields.update(best_acc1=acc1, best_epoch=epoch, seconds_to_best=seconds)
 
     def label(self, owner: str, label: Evaluation) -> None:
         """A line that says whose accuracy it is, with one decimal: that of the evaluation before it, or a new one."""

@@ -76,8 +76,6 @@ class Log:
         found['problems'] = self.problems + [f'{self.path}: {text}' for text in found['problems']]
         return found
 
-    # ---- trainings
-
     def announce(self, resumed: bool) -> None:
         """A process says that it begins, or, if `resumed`, that it goes on from a checkpoint.
 
@@ -119,8 +117,6 @@ class Log:
                 self.problem(waiting.number, UNKNOWN_OWNER)
             else:
                 run.evaluate(MODEL, waiting)
-
-    # ---- lines
 
     def handle(self, form: Form, found: 're.Match[bytes]', raw: bytes, number: int) -> None:
         """Takes any line but a training line. found: the match of the form's regex."""

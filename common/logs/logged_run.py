@@ -100,8 +100,6 @@ class LoggedRun:
         """The training went on: what looked like an end was none."""
         self.fields.update(status=None, reason=None, ended=False, weak=False)
 
-    # ---- training lines
-
     def train(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
         """Lines of one form and one epoch at ascending positions. columns: {group of the form's regex: its values}."""
         self.epoch, steps = keys[0] // EPOCH, columns['total'][-1]
@@ -141,8 +139,6 @@ class LoggedRun:
         if form.timing == 'window':
             above = [rate for rate in (float(rates[i]) for i in at) if rate > 0]
             self.claims, self.claims_sum = self.claims + len(above), self.claims_sum + sum(above)
-
-    # ---- evaluations
 
     def evaluate(self, owner: str, new: Evaluation) -> None:
         self.evaluated = new.epoch

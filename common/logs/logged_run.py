@@ -5,13 +5,12 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from common.logs.curve import Curve
 from common.logs.forms import Form
-from common.logs.series import EPOCH, Series
+from common.logs.series import BEHIND, EPOCH, Series
 from common.logs.timing import Images, Timing
 from common.logs.values import field, first
 
 MODEL, EMA = 'model', 'ema'  # whose weights were evaluated
 COARSE = 0.0501  # percent; how far an accuracy that is printed with one decimal may be from the one in full
-LAG = 8  # training lines that one rank may be behind another
 LINES = 64  # lines that are no training lines and are remembered, to know again what other ranks print
 
 
@@ -60,7 +59,7 @@ class LoggedRun:
         before, self.said[line] = self.said.pop(line, None), now
         if len(self.said) > LINES:
             del self.said[next(iter(self.said))]  # the oldest
-        return before is not None and now - before < LAG
+        return before is not None and now - before < BEHIND
 
     def resume(self, fields: Dict[str, Any]) -> None:
         """A process goes on with this training. fields: what it says of itself. Steps done again count once."""

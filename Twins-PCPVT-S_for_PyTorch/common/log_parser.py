@@ -50,28 +50,22 @@ def parse(path: str, batch: Optional[int] = None) -> Log:
     """
     log = Log(path, batch)
     try:
-        log.path = path = find(path)
-        with open_log(path) as stream:
-            read(log, stream)
+        log.path = find(path)
+        name, beside = os.path.basename(log.path), os.path.dirname(log.path)
+        if name == 'summary.csv':
+            handlers.take_arguments(log, contents(os.path.join(beside, 'args.yaml')))
+        with open_log(log.path) as stream:
+            head = stream.read(2)
+            if head.lstrip().startswith(b'{'):
+                head += stream.read(LONGEST)
+            if not handlers.take_result(log, head):
+                log.read(stream, head)
+        if name == 'metrics.jsonl':
+            handlers.take_result(log, contents(os.path.join(beside, 'result.json')))
     except (*CANNOT_READ, *BAD_VALUES) as e:
-        log.unreadable = f'{path}: {(getattr(e, "strerror", None) or str(e))[:200]}'
+        log.unreadable = f'{log.path}: {(getattr(e, "strerror", None) or str(e))[:200]}'
         log.problems.append(log.unreadable)
     return log
-
-
-def read(log: Log, stream: Any) -> None:
-    """Fills a Log. OSError, or ValueError and the like where the whole file is one JSON object that is not sound."""
-    name, beside = os.path.basename(log.path), os.path.dirname(log.path)
-    head = stream.read(2)
-    if head.lstrip().startswith(b'{'):
-        head += stream.read(LONGEST)
-        if handlers.take_result(log, head):
-            return
-    if name == 'summary.csv':
-        handlers.take_arguments(log, contents(os.path.join(beside, 'args.yaml')))
-    log.read(stream, head)
-    if name == 'metrics.jsonl':
-        handlers.take_result(log, contents(os.path.join(beside, 'result.json')))
 
 
 def contents(path: str) -> bytes:
@@ -93,12 +87,6 @@ def find(path: str) -> str:
     raise FileNotFoundError(2, 'the folder holds no metrics.jsonl, result.json, *.log, log.txt or summary.csv')
 
 
-def positive_int(given: str) -> int:
-    if not given.isdigit() or int(given) < 1:
-        raise argparse.ArgumentTypeError(f'{given} is no number of images')
-    return int(given)
-
-
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='python -m common.log_parser', description=__doc__.split('\n')[0])
     commands = parser.add_subparsers(dest='command', metavar=' | '.join(COMMANDS))
@@ -106,7 +94,7 @@ def options() -> argparse.ArgumentParser:
     def command(name: str, help: str, path: str, count: Optional[str] = None, forms: Tuple[str, ...] = ('markdown',)):
         sub = commands.add_parser(name, help=help, description=help)
         sub.add_argument(path, nargs=count, help='a log or a training folder; LOG#2 is the second training in it')
-        sub.add_argument('--batch', type=positive_int, help='images of all ranks per step, if the log does not say')
+        sub.add_argument('--batch', type=int, help='images of all ranks per step, if the log does not say')
         form = sub.add_mutually_exclusive_group()
         for name in forms:
             form.add_argument(f'--{name}', dest='form', action='store_const', const=name, help=f'as {name}')
@@ -142,6 +130,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         parser.error(f'name a command: {", ".join(COMMANDS)}')
     if args.command == 'compare' and len(args.paths) < 2:
         parser.error('compare needs two logs or more')
+    if args.batch is not None and args.batch < 1:
+        parser.error(f'--batch {args.batch} is no number of images')
     try:
         if getattr(args, 'target_acc', None) is not None:
             compare.in_percent(args.target_acc, '--target-acc')
@@ -153,9 +143,8 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def summary_of(given: str, batch: Optional[int], **more: Any) -> Dict[str, Any]:
     """The summary of PATH or PATH#RUN. Mistake where there is none."""
-    path, _, run = given.rpartition('#')
-    if not path or os.path.exists(given) or not re.match(r'-?\d+$', run):
-        path, run = given, '-1'
+    numbered = re.match(r'(.+)#(-?\d+)$', given) if not os.path.exists(given) else None
+    path, run = numbered.groups() if numbered else (given, '-1')
     log = parse(path, batch)
     if log.unreadable:
         raise report.Mistake(log.unreadable)

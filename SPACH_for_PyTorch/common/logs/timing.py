@@ -65,7 +65,7 @@ class Total(NamedTuple):
 
 
 class Timing:
-    """Sums over the steps after the warm-up (.counted) and over all (.all), which take in whole epochs.
+    """Sums over the steps after the warm-up (.counted) and over all (.all).
 
     first: the number of an epoch's first step, 0 or 1.
     """
@@ -76,45 +76,38 @@ class Timing:
         self.times: Any = collections.Counter()  # of steps as printed; None: some have no line
         self.has_waits = True  # the lines say how long the steps waited for data
         self.rounding = 0.0  # of the printed times
-        self.epoch: Optional[int] = None  # of the last lines
-        self.is_warm = False  # the first epoch of the process, which holds the warm-up, is over
-        # Totals since the epoch began: at the end of its warm-up; at its last line, and the steps done there; the same at
-        # its last line whose window follows that of the line before
-        self.start: Optional[Total] = None
-        self.last, self.count, self.window = Total(), 0, (0, Total())
+        self.restart()
 
     def restart(self) -> None:
-        """A process began: it has a warm-up of its own."""
-        self.close()
+        """A process begins: it has a warm-up of its own."""
+        self.epoch: Optional[int] = None  # of the last lines
         self.is_warm = False
-
-    def close(self) -> None:
-        """Ends an epoch."""
-        self.all, self.done = self.all.plus(self.last), self.done + self.count
-        if self.start is not None and self.last.steps > self.start.steps:
-            self.counted = self.counted.plus(self.last.minus(self.start))
-        self.is_warm = self.is_warm or self.epoch is not None
-        self.epoch, self.start, self.last, self.count, self.window = None, None, Total(), 0, (0, Total())
+        # Since the epoch began: total at the last line, and the steps done there; the same at the last line whose
+        # window follows that of the line before
+        self.last, self.count, self.window = Total(), 0, (0, Total())
 
     def lines(self, form: Form, epoch: int, counts: List[int], columns: Dict[str, list]) -> None:
         """Adds lines of one epoch. counts: steps done at each line. columns: as printed."""
         if epoch != self.epoch:
-            self.close()
-            self.epoch, self.start = epoch, Total() if self.is_warm else None
+            self.is_warm = self.epoch is not None
+            self.epoch, self.last, self.count, self.window = epoch, Total(), 0, (0, Total())
         if form.timing != 'interval':
             self.has_waits = columns.get('data', [None])[0] is not None
             self.rounding = rounding(columns['time'][-1])
-        total, low = getattr(self, f'_{form.timing}')(counts, columns), 0
-        if self.start is None:
-            low = bisect.bisect_left(counts, max(1, min(WARMUP, columns['total'][-1] // WARMUP_SHARE)))
-            if low < len(counts):
-                self.start = total(low)
-                low += 1
+        total, low, before = getattr(self, f'_{form.timing}')(counts, columns), 0, self.last
+        if not self.is_warm:
+            low = bisect.bisect_left(counts, max(1, min(WARMUP, columns['total'][-1] // WARMUP_SHARE))) + 1
+            self.is_warm = low <= len(counts)
+            before = total(low - 1) if self.is_warm else before
         if form.timing != 'running' or counts[-1] - self.count != len(counts) or len(self.times or ()) > VALUES:
             self.times = None
         elif self.times is not None:
             self.times.update(columns['now'][low:])
-        self.last, self.count = total(len(counts) - 1), counts[-1]
+        last = total(len(counts) - 1)
+        self.all, self.done = self.all.plus(last).minus(self.last), self.done + counts[-1] - self.count
+        if self.is_warm:
+            self.counted = self.counted.plus(last).minus(before)
+        self.last, self.count = last, counts[-1]
 
     # These give the total since the epoch began, at line i of a block
 
@@ -160,8 +153,7 @@ class Timing:
 
     def seconds(self) -> Optional[float]:
         """Of all steps so far."""
-        timed = self.all.plus(self.last)
-        return timed.seconds * (self.done + self.count) / timed.steps if timed.steps else None
+        return self.all.seconds * self.done / self.all.steps if self.all.steps else None
 
     def percentile_ms(self, percent: int) -> Optional[float]:
         """The smallest step time that at least `percent` % of them do not exceed; None where steps are not known."""

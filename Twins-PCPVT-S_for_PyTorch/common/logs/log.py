@@ -9,7 +9,7 @@ from common.logs.forms import Form, describe
 from common.logs.handlers import HANDLERS
 from common.logs.logged_run import MODEL, LoggedRun
 from common.logs.reader import Reader
-from common.logs.values import real, stamp
+from common.logs.values import fields, real, stamp
 
 MAX_RUNS = 50  # the last ones are kept
 MAX_PROBLEMS = 100
@@ -76,8 +76,6 @@ class Log:
         found['problems'] = self.problems + [f'{self.path}: {text}' for text in found['problems']]
         return found
 
-    # ---- trainings
-
     def announce(self, resumed: bool) -> None:
         """A process says that it begins, or, if `resumed`, that it goes on from a checkpoint.
 
@@ -90,6 +88,10 @@ class Log:
             self.resume()
         elif not self.run.series.young() and self.announced is None:
             self.announced = {}
+
+    def state(self, values: Dict[str, Any]) -> None:
+        """Takes the fields among what a process says of itself."""
+        (self.run.fields if self.announced is None else self.announced).update(fields(values))
 
     def resume(self) -> None:
         """A process goes on with the training."""
@@ -120,17 +122,15 @@ class Log:
             else:
                 run.evaluate(MODEL, waiting)
 
-    # ---- lines
-
     def handle(self, form: Form, found: 're.Match[bytes]', raw: bytes, number: int) -> None:
         """Takes any line but a training line. found: the match of the form's regex."""
-        values, said = found.groupdict(), found.group()
-        if form.kind not in MAY_COME_AGAIN and self.run.again(said):
+        if form.kind not in MAY_COME_AGAIN and self.run.again(found.group()):
             return
+        values = found.groupdict()
         try:
             if form.kind not in BEFORE_RECORDS:
                 self.settle(stamp(raw))
-            HANDLERS[form.kind](self, values, said, number)
+            HANDLERS[form.kind](self, form, values, number)
             self._tag(form, values)
         except BAD_VALUES as e:
             self.problem(number, f'a line that holds no {form.name} ({type(e).__name__})')

@@ -74,9 +74,12 @@ class Reader:
         -> how many lines it were
         """
         block = plain(block)
-        form = self._form_of(block)
-        others, *columns = divided(form, block) if form else [[block]]
-        low, begun = 0, number
+        candidates = (self.form, *TRAIN_FORMS)  # that of the last block is tried first
+        form = next((form for form in candidates if form and form.need in block and form.regex.search(block)), None)
+        self.form, others, columns, low, begun = form or self.form, [block], [], 0, number
+        if form:
+            pieces, width = form.regex.split(block), form.regex.groups + 1
+            others, *columns = [pieces[i::width] for i in range(width)]
         for high in [i for i, other in enumerate(others) if other]:
             for known, found, raw, at in self._known(others[high], number + high, whole):
                 self._hand_over(form, [column[low:high] for column in columns], at)
@@ -90,14 +93,6 @@ class Reader:
         self._hand_over(form, [column[low:] for column in columns], number)
         return number - begun
 
-    def _form_of(self, block: bytes) -> Optional[Form]:
-        """The form of training lines that the block has; the last one is tried first."""
-        for form in (self.form,) + TRAIN_FORMS:
-            if form is not None and form.need in block and form.regex.search(block):
-                self.form = form
-                return form
-        return None
-
     def _known(self, block: bytes, number: int, whole: bool) -> Iterator[Tuple[Form, Any, bytes, int]]:
         """The lines, without those that the block's form has found, that have a form: their form, the match, the line
         and its number. Damaged lines are reported.
@@ -107,11 +102,6 @@ class Reader:
             before = BEFORE.match(raw)
             bare = (raw[before.end() :] if before else raw).rstrip()
             form, found, near = match(bare, candidates)
-            for other in TRAIN_FORMS if near and not form else ():
-                found = other.regex.match(raw + b'\n') if other.need in raw else None
-                if found:
-                    form = other
-                    break
             if form is not None and (whole or form.kind not in UNSURE):
                 yield form, found, raw, at
             elif (bare and not whole) or (near and form is None and DAMAGED.search(bare)):
@@ -132,12 +122,6 @@ class Reader:
             named, keys = {name: [column[i] for i in sound] for name, column in named.items()}, [keys[i] for i in sound]
         if keys:
             self.log.train(form, named, keys)
-
-
-def divided(form: Form, block: bytes) -> List[list]:
-    """-> what is before, between and after the training lines of a form, and the values of each of its groups."""
-    pieces, width = form.regex.split(block), form.regex.groups + 1
-    return [pieces[i::width] for i in range(width)]
 
 
 def plain(block: bytes) -> bytes:

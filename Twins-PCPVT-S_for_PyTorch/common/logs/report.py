@@ -15,8 +15,7 @@ from common.messages import MISSING, show
 Summary = Dict[str, Any]  # of numbers.summary
 Read = Callable[..., Summary]
 
-BEST = ('best_acc1', 'last_acc1')
-SHORT = {'fps': ('fps',), 'acc': BEST, 'acc1': BEST, 'loss': ('final_loss',)}  # names of a command -> keys
+SHORT = {'acc': 'best_acc1', 'acc1': 'best_acc1', 'loss': 'final_loss'}  # names of a command -> keys
 NOT_FLAT = ('loss_curve', 'fps_curve', 'evaluations', 'problems')
 ALWAYS = ('status', 'fps', 'best_acc1', 'final_loss')  # printed as N/A where there is none
 TOO_GOOD = 1.05  # scaling efficiency; above it, one of the two figures was measured wrongly
@@ -34,11 +33,9 @@ def brief(value: Any) -> str:
 
 def value_of(found: Summary, name: str, option: str) -> Any:
     """The number behind a name that was given with an option, or None. Mistake where there is no such name."""
-    keys = SHORT.get(name, (name,))
-    for key in keys:
-        if key not in found:
-            raise Mistake(f'{option}: there is no {name!r}; there are fps, acc, loss and the keys of summary --json')
-    return next((found[key] for key in keys if found[key] is not None), None)
+    if SHORT.get(name, name) not in found:
+        raise Mistake(f'{option}: there is no {name!r}; there are fps, acc, loss and the keys of summary --json')
+    return found[SHORT.get(name, name)]
 
 
 def markdown(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
@@ -55,9 +52,6 @@ def said(found: Summary) -> Optional[str]:
 
 def short_name(path: str) -> str:
     return os.path.basename(path.rstrip('/'))
-
-
-# ---- summary
 
 
 def summary(args: Namespace, read: Read) -> int:
@@ -84,9 +78,6 @@ def summary(args: Namespace, read: Read) -> int:
     if found['format'] is None:
         return 1 if found['status'] == 'FAILED' else FORMAT_NOT_KNOWN
     return 0
-
-
-# ---- table
 
 
 def table(args: Namespace, read: Read) -> int:

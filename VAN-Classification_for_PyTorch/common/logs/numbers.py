@@ -39,7 +39,6 @@ def summary(run: LoggedRun, batch: Optional[int] = None, target_acc: Optional[fl
     if run.records:
         found['epochs'] = len(run.done)
     if run.timing is not None:
-        run.timing.close()
         found.update(steps=sum(steps for _, steps in run.done), logged_steps=run.records)
     found['global_batch'] = global_batch(run, known, batch, problems)
     found.update(throughput(run, found, problems))
@@ -60,9 +59,6 @@ def summary(run: LoggedRun, batch: Optional[int] = None, target_acc: Optional[fl
 def finite(value: Any) -> bool:
     """Whether JSON can hold it."""
     return not isinstance(value, float) or math.isfinite(value)
-
-
-# ---- throughput
 
 
 def ranks(run: LoggedRun, known: Optional[Format]) -> Optional[int]:
@@ -160,9 +156,6 @@ def summary_step_ms(run: LoggedRun, problems: List[str]) -> Optional[float]:
                 return time * unit
     problems.append(f'TrainingTime = {time:g}: FPS and BatchSize do not tell whether seconds or milliseconds; left out')
     return None
-
-
-# ---- how it ended
 
 
 def finished(run: LoggedRun) -> Optional[bool]:

@@ -33,8 +33,7 @@ class Form(NamedTuple):
 
     kind: what is done with it: a key of handlers.HANDLERS, or 'train'.
     need: bytes that every such line holds; a line without them is not searched. Each different one costs time.
-    regex: searched for in the line; its named groups are the values of the line. Of training lines: with the line's
-    end.
+    regex: searched for in the line; its named groups are the values of the line.
     timing: of training lines, what their time is, in seconds or, in `step_ms`, milliseconds. 'running': the mean since
         the epoch began, and `now` is this step's own; 'window': the mean of the last timing.WINDOW steps; 'interval':
         the mean since the line before. `fps`, where a line has it, is a mean of the same kind.
@@ -74,7 +73,7 @@ def compiled(pattern: bytes) -> 're.Pattern[bytes]':
 
 
 def train(name: str, need: bytes, pattern: bytes, timing: str, first: Optional[int] = 0) -> Form:
-    return Form(name, 'train', need, compiled(BEFORE + pattern + rb'\n'), timing, first)
+    return Form(name, 'train', need, compiled(BEFORE + pattern + rb'$\n?'), timing, first)
 
 
 def regex_of(template: str, end: str = '$') -> bytes:
@@ -179,9 +178,9 @@ OTHER_FORMS = (  # rows: name, kind, what one of must be in the line, regex; a f
     ('summary', 'summary', b' =', SUMMARY),
     ('summary', 'summary', b'Final |E2E |FPS', FINAL),
     # a line for a whole epoch: JSON of DeiT's family, CSV of timm
-    ('event', 'event', b'{"', rb'^\{"event": (?!"train").*\}$'),
-    ('log.txt', 'epoch', b'{"', rb'^\{"(?:train|test)_\w+": .*\}$'),
-    ('summary.csv', 'header', b'epoch,', rb'^epoch,train_loss\b[\w,@/ .-]*$'),
+    ('event', 'event', b'{"', rb'^(?P<json>\{"event": (?!"train").*\})$'),
+    ('log.txt', 'epoch', b'{"', rb'^(?P<json>\{"(?:train|test)_\w+": .*\})$'),
+    ('summary.csv', 'header', b'epoch,', rb'^(?P<names>epoch,train_loss\b[\w,@/ .-]*)$'),
     # what a training says of itself before it begins
     ('own run', 'begin', b' M param', regex_of(messages.RUN_LINE)),
     ('own sizes', 'facts', b' training images', regex_of(messages.SIZES_LINE)),
@@ -195,8 +194,8 @@ OTHER_FORMS = (  # rows: name, kind, what one of must be in the line, regex; a f
     ('swin batch', 'facts', b'BATCH_SIZE', rb'^  BATCH_SIZE: (?P<batch_size><i>)$'),
     ('swin ranks', 'facts', b'WORLD_SIZE', rb'RANK and WORLD_SIZE in environ: <i>/(?P<ranks><i>)$'),
     ('own resume', 'resume', b'esum', regex_of(messages.RESUMED_LINE)),
-    ('resume', 'resume', b'oaded ', rb'[Ll]oaded (?P<resume>checkpoint|successfully) .{1,400}\(epoch <i>\)'),
-    ('resume', 'resume', b'esum', rb'\b(?P<resume>[Rr]esum(?:ed|ing)) (?:from|at|training)'),
+    ('resume', 'resume', b'oaded ', rb'[Ll]oaded (?:checkpoint|successfully) .{1,400}\(epoch <i>\)'),
+    ('resume', 'resume', b'esum', rb'\b[Rr]esum(?:ed|ing) (?:from|at|training)'),
     # how it ends
     ('training time', 'end', b'Training ', rb'Training time (?:(?P<days><i>) days?, )?(?P<clock><i>:\d\d:\d\d)$'),
     ('ignored', 'ignored', b'xception', rb'^Exception ignored in\b'),
@@ -213,8 +212,10 @@ for _name, _kind, _needs, _pattern in OTHER_FORMS:
         _form = Form(_name, _kind, _need, compiled(_pattern))
         _at_start = _pattern.startswith(b'^')  # search() would try it at every place of the line
         BY_NEED.setdefault(_need, []).append((_form.regex.match if _at_start else _form.regex.search, _form))
+for _form in TRAIN_FORMS:  # for those that stand between the lines of another one
+    BY_NEED[_form.need].append((_form.regex.match, _form))
 # Below the header of a summary.csv
-CSV_ROW = Form('csv row', 'row', b',', compiled(rb'<i>(?:,[-+.\w]*)+$'))
+CSV_ROW = Form('csv row', 'row', b',', compiled(rb'(?P<cells><i>(?:,[-+.\w]*)+)$'))
 CSV_HEADER = b'epoch,train_loss'
 # Kinds whose last line of a file, when it has no end of line, is not known to be whole by how it ends.
 UNSURE = {'begin', 'facts', 'resume', 'summary', 'header', 'row', 'ignored'}
@@ -230,9 +231,7 @@ def candidates_of(block: bytes, csv: bool = False) -> list:
 
 
 def match(raw: bytes, candidates: list) -> Tuple[Optional[Form], Optional['re.Match[bytes]'], bool]:
-    """A line without its end, and no training line -> (its form, the match), or (None, None); and whether it holds what
-    a form needs.
-    """
+    """A line without its end -> (its form, the match), or (None, None); and whether it holds what a form needs."""
     near = False
     for need, forms in candidates:
         if need in raw:

@@ -1,6 +1,6 @@
 """What each kind of line does to the training that it belongs to. Training lines are in log.py: they come in columns.
 
-A handler is a function (log, values, said, number): the values of the form's groups, what it matched, the line's number.
+A handler is a function (log, form, values, number): the line's form, the values of its groups, and the line's number.
 It may raise ValueError, TypeError and the like where the line does not hold what it should; Log.handle reports the line.
 """
 
@@ -9,7 +9,7 @@ import math
 import re
 from typing import Any, Dict
 
-from common.logs.forms import ARGUMENT, EPOCH_RECORD, SUMMARY_KEYS
+from common.logs.forms import ARGUMENT, EPOCH_RECORD, SUMMARY_KEYS, Form
 from common.logs.logged_run import EMA, MODEL, Evaluation
 from common.logs.series import EPOCH
 from common.logs.values import TEXTS, field, fields, first, percent, real, text
@@ -17,32 +17,24 @@ from common.messages import MISSING
 
 Values = Dict[str, Any]  # bytes of a line or values of JSON; None for a group that the line has not
 NUMBER = re.compile(r'(\d*\.?\d+)(?:/s|%| \(\S+\))?$')  # of a summary: 376.64/s, 81.23%, 2.638 (2.98), .25
+COARSE = 0.0501  # percent; how far an accuracy that is printed with one decimal may be from the one in full
 ROUNDING = 0.006  # percent; the best accuracy that a log states may be printed with two decimals
 MAX_EPOCH = 10**5  # no training has so many
 IGNORED_WITHIN = 30  # lines within which an exception that Python ignores prints what it was
 
-# ---- where a training begins, goes on or ends
 
-
-def on_begin(log: Any, values: Values, said: bytes, number: int) -> None:
-    """A process begins, or goes on from a checkpoint."""
-    log.announce(resumed='resume' in values)
-    on_facts(log, values, said, number)
-    for argument in ARGUMENT.finditer(values.get('arguments') or b''):
-        on_facts(log, argument.groupdict(), said, number)
-
-
-on_resume = on_begin
-
-
-def on_facts(log: Any, values: Values, said: bytes, number: int) -> None:
-    """What a process says of a training before its first step."""
+def on_process(log: Any, form: Form, values: Values, number: int) -> None:
+    """What a process says of itself before its first step: that it begins, or goes on from a checkpoint, and facts."""
+    if form.kind != 'facts':
+        log.announce(resumed=form.kind == 'resume')
     if 'epochs' in values:  # of our own line: how many there are to be
         values = dict(values, epochs=None, planned_epochs=values['epochs'])
-    (log.run.fields if log.announced is None else log.announced).update(fields(values))
+    log.state(values)
+    for argument in ARGUMENT.finditer(values.get('arguments') or b''):
+        log.state(argument.groupdict())
 
 
-def on_end(log: Any, values: Values, said: bytes, number: int) -> None:
+def on_end(log: Any, form: Form, values: Values, number: int) -> None:
     """All that was to be done is done; how long it took, or how fast it was."""
     log.run.fields.update(fields(values))
     if values.get('clock'):
@@ -53,18 +45,15 @@ def on_end(log: Any, values: Values, said: bytes, number: int) -> None:
     log.run.end('OK', ended=True)
 
 
-def on_ignored(log: Any, values: Values, said: bytes, number: int) -> None:
+def on_ignored(log: Any, form: Form, values: Values, number: int) -> None:
     log.ignored_at = number
 
 
-def on_error(log: Any, values: Values, said: bytes, number: int) -> None:
+def on_error(log: Any, form: Form, values: Values, number: int) -> None:
     if number - log.ignored_at > IGNORED_WITHIN:
         weak = values.get('weak')
         log.run.end('FAILED', text(weak or values['reason']) or 'an error without a word', weak is not None)
     log.ignored_at = -math.inf
-
-
-# ---- evaluations and throughput
 
 
 def owner_of(values: Values) -> str:
@@ -78,24 +67,27 @@ def evaluation(log: Any, values: Values, number: int) -> Evaluation:
     return Evaluation(acc1, acc5, real(values.get('loss')), first(epoch, run.epoch), run.seconds(), number)
 
 
-def on_eval(log: Any, values: Values, said: bytes, number: int) -> None:
-    if not values.get('step') or int(values['step']) >= int(values['steps']):  # the last line of an evaluation
-        log.run.evaluate(owner_of(values), evaluation(log, values, number))
-
-
-def on_star(log: Any, values: Values, said: bytes, number: int) -> None:
-    if log.format == 'ours':
-        log.problem(number, 'a line of an evaluation that is cut; left out')
-    else:
+def on_eval(log: Any, form: Form, values: Values, number: int) -> None:
+    """An evaluation; or a 'star', which does not say whose accuracy it is, and may wait for a 'label', which does, but
+    has one decimal only.
+    """
+    if values.get('step') and int(values['step']) < int(values['steps']):  # not the last line of an evaluation
+        return
+    run, new = log.run, evaluation(log, values, number)
+    if form.kind == 'star':
+        if log.format == 'ours':
+            raise ValueError('a line of ours that is cut')
         log.settle_evaluation()
-        log.run.waiting = evaluation(log, values, number)
+        run.waiting = new
+        return
+    if form.kind == 'label':
+        run.has_labels = True
+        if run.waiting is not None and abs(run.waiting.acc1 - new.acc1) <= COARSE:
+            new, run.waiting = run.waiting, None
+    run.evaluate(owner_of(values), new)
 
 
-def on_label(log: Any, values: Values, said: bytes, number: int) -> None:
-    log.run.label(owner_of(values), evaluation(log, values, number))
-
-
-def on_best(log: Any, values: Values, said: bytes, number: int) -> None:
+def on_best(log: Any, form: Form, values: Values, number: int) -> None:
     """Max accuracy stands after every evaluation; the best metric, of timm, at the end: it is that of the averaged
     weights if those were evaluated.
     """
@@ -107,7 +99,7 @@ def on_best(log: Any, values: Values, said: bytes, number: int) -> None:
         run.end('OK')
 
 
-def on_claim(log: Any, values: Values, said: bytes, number: int) -> None:
+def on_claim(log: Any, form: Form, values: Values, number: int) -> None:
     """A line between the training lines states the rate of an epoch."""
     run, fps, seconds = log.run, float(values['fps']), first(values.get('time'), values.get('time2'))
     run.claims, run.claims_sum = run.claims + (fps > 0), run.claims_sum + fps
@@ -116,10 +108,7 @@ def on_claim(log: Any, values: Values, said: bytes, number: int) -> None:
         run.images.add([values['fps']], [seconds])
 
 
-# ---- summaries
-
-
-def on_summary(log: Any, values: Values, said: bytes, number: int) -> None:
+def on_summary(log: Any, form: Form, values: Values, number: int) -> None:
     key, value = text(values['key']), text(values['value'])
     name = SUMMARY_KEYS[key]
     if key == 'Network' and 'e2e_seconds' in log.run.fields:
@@ -149,23 +138,21 @@ def state_number(log: Any, key: str, name: str, value: str, number: int) -> None
         log.problem(number, f'{problem}, no number')
         if name in ('fps', 'min_loss'):
             log.run.end('FAILED', problem)
-    log.run.fields[name] = None if nothing else field(name, found)
+    if log.run.fields.get(name) is None:  # what lines of the training said counts more
+        log.run.fields[name] = None if nothing else field(name, found)
 
 
-# ---- our events, and a result.json
-
-
-def on_event(log: Any, values: Values, said: bytes, number: int) -> None:
-    event = json.loads(text(said))
+def on_event(log: Any, form: Form, values: Values, number: int) -> None:
+    event = json.loads(text(values['json']))
     kind, time = event['event'], real(event.get('time'))
     if kind == 'run':
         arguments = event.get('args') or {}
         log.announce(resumed=bool(arguments.get('resume')))
-        on_facts(log, dict(event, torch=version_of(event), planned_epochs=arguments.get('epochs')), said, number)
+        log.state(dict(event, torch=version_of(event), planned_epochs=arguments.get('epochs')))
     elif kind == 'eval':
         log.settle(time)
         if real(event.get('acc1')) is not None:
-            on_eval(log, event, said, number)
+            log.run.evaluate(owner_of(event), evaluation(log, event, number))
         if real(event.get('best_acc1')) is not None:
             log.run.best(percent(event['best_acc1']), field('best_epoch', event.get('best_epoch')), rounding=ROUNDING)
     elif kind == 'throughput':
@@ -179,9 +166,6 @@ def on_event(log: Any, values: Values, said: bytes, number: int) -> None:
 
 def version_of(said: Values) -> Any:
     return ((said.get('environment') or {}).get('versions') or {}).get('torch')
-
-
-# ---- files beside a log
 
 
 def take_result(log: Any, raw: bytes) -> bool:
@@ -210,22 +194,23 @@ def take_arguments(log: Any, raw: bytes) -> None:
         log.csv_owner = EMA
 
 
-# ---- one line for a whole epoch: an object of a log.txt, or a row of timm's summary.csv
+def on_epoch(log: Any, form: Form, values: Values, number: int) -> None:
+    """An object of a log.txt."""
+    epoch_record(log, json.loads(text(values['json'])), number)
 
 
-def on_epoch(log: Any, values: Values, said: bytes, number: int) -> None:
-    epoch_record(log, json.loads(text(said)), number)
-
-
-def on_header(log: Any, values: Values, said: bytes, number: int) -> None:
+def on_header(log: Any, form: Form, values: Values, number: int) -> None:
     """Names of columns become those of a log.txt."""
-    names = re.sub(r'\beval_(?:top|prec)', 'test_acc', text(said)).replace('eval_loss', 'test_loss').split(',')
+    names = (
+        re.sub(r'\beval_(?:top|prec)', 'test_acc', text(values['names'])).replace('eval_loss', 'test_loss').split(',')
+    )
     end = '_ema' if log.csv_owner == EMA else ''
     log.csv_columns = [name + end if name.startswith('test_') else name for name in names]
 
 
-def on_row(log: Any, values: Values, said: bytes, number: int) -> None:
-    cells = said.split(b',')
+def on_row(log: Any, form: Form, values: Values, number: int) -> None:
+    """Of timm's summary.csv."""
+    cells = values['cells'].split(b',')
     if len(cells) == len(log.csv_columns):
         epoch_record(log, {name: float(cell or 'nan') for name, cell in zip(log.csv_columns, cells)}, number)
 
@@ -243,6 +228,9 @@ def epoch_record(log: Any, record: Values, number: int) -> None:
             log.run.evaluate(owner, evaluation(log, dict(evaluated, epoch=epoch), number))
 
 
-HANDLERS = {
-    name[3:]: handler for name, handler in list(globals().items()) if name.startswith('on_')
-}  # by a form's kind
+HANDLERS = dict(  # by kind of a form
+    **dict.fromkeys(('begin', 'facts', 'resume'), on_process),
+    **dict.fromkeys(('eval', 'star', 'label'), on_eval),
+    **dict(best=on_best, claim=on_claim, end=on_end, error=on_error, ignored=on_ignored, summary=on_summary),
+    **dict(event=on_event, epoch=on_epoch, header=on_header, row=on_row),
+)

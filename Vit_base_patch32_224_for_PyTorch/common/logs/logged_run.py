@@ -5,13 +5,11 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from common.logs.curve import Curve
 from common.logs.forms import Form
-from common.logs.series import EPOCH, Series
+from common.logs.series import BEHIND, EPOCH, Series
 from common.logs.timing import Images, Timing
 from common.logs.values import field, first
 
 MODEL, EMA = 'model', 'ema'  # whose weights were evaluated
-COARSE = 0.0501  # percent; how far an accuracy that is printed with one decimal may be from the one in full
-LAG = 8  # training lines that one rank may be behind another
 LINES = 64  # lines that are no training lines and are remembered, to know again what other ranks print
 
 
@@ -60,7 +58,8 @@ class LoggedRun:
         before, self.said[line] = self.said.pop(line, None), now
         if len(self.said) > LINES:
             del self.said[next(iter(self.said))]  # the oldest
-        return before is not None and now - before < LAG
+        may_be_of_a_rank = self.series.has_ranks or self.series.young()
+        return before is not None and now - before < (BEHIND if may_be_of_a_rank else 2)  # an epoch's record counts one
 
     def resume(self, fields: Dict[str, Any]) -> None:
         """A process goes on with this training. fields: what it says of itself. Steps done again count once."""
@@ -99,8 +98,6 @@ class LoggedRun:
     def go_on(self) -> None:
         """The training went on: what looked like an end was none."""
         self.fields.update(status=None, reason=None, ended=False, weak=False)
-
-    # ---- training lines
 
     def train(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
         """Lines of one form and one epoch at ascending positions. columns: {group of the form's regex: its values}."""
@@ -142,8 +139,6 @@ class LoggedRun:
             above = [rate for rate in (float(rates[i]) for i in at) if rate > 0]
             self.claims, self.claims_sum = self.claims + len(above), self.claims_sum + sum(above)
 
-    # ---- evaluations
-
     def evaluate(self, owner: str, new: Evaluation) -> None:
         self.evaluated = new.epoch
         if owner == EMA:
@@ -162,10 +157,3 @@ class LoggedRun:
         known = self.fields.get('best_acc1')
         if known is None or acc1 > known + rounding:
             self.fields.update(best_acc1=acc1, best_epoch=epoch, seconds_to_best=seconds)
-
-    def label(self, owner: str, label: Evaluation) -> None:
-        """A line that says whose accuracy it is, with one decimal: that of the evaluation before it, or a new one."""
-        self.has_labels = True
-        if self.waiting is not None and abs(self.waiting.acc1 - label.acc1) <= COARSE:
-            label, self.waiting = self.waiting, None
-        self.evaluate(owner, label)

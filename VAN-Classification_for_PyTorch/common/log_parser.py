@@ -40,6 +40,9 @@ COMMANDS = {
 # A folder's files, those that say most of its training first
 OF_A_FOLDER = 'metrics.jsonl result.json *_bs*_*p_*.log train_*.log eval_*.log *.log log_rank0.txt log.txt summary.csv'
 
+# Files that are read with one that has this name, in this order
+BESIDE = {'summary.csv': ('args.yaml', 'summary.csv'), 'metrics.jsonl': ('metrics.jsonl', 'result.json')}
+
 
 def parse(path: str, batch: Optional[int] = None) -> Log:
     """Reads a log, a metrics.jsonl, a result.json, a summary, a log.txt, a summary.csv or a training's folder; '-' is
@@ -51,29 +54,24 @@ def parse(path: str, batch: Optional[int] = None) -> Log:
     log = Log(path, batch)
     try:
         log.path = find(path)
-        name, beside = os.path.basename(log.path), os.path.dirname(log.path)
-        if name == 'summary.csv':
-            handlers.take_arguments(log, contents(os.path.join(beside, 'args.yaml')))
-        with open_log(log.path) as stream:
-            head = stream.read(2)
-            if head.lstrip().startswith(b'{'):
-                head += stream.read(LONGEST)
-            if not handlers.take_result(log, head):
-                log.read(stream, head)
-        if name == 'metrics.jsonl':
-            handlers.take_result(log, contents(os.path.join(beside, 'result.json')))
+        folder, name = os.path.split(log.path)
+        for each in BESIDE.get(name, (name,)):
+            if each == name or os.path.isfile(os.path.join(folder, each)):
+                read(log, os.path.join(folder, each))
     except (*CANNOT_READ, *BAD_VALUES) as e:
         log.unreadable = f'{log.path}: {(getattr(e, "strerror", None) or str(e))[:200]}'
         log.problems.append(log.unreadable)
     return log
 
 
-def contents(path: str) -> bytes:
-    """Of a small file; nothing where there is none."""
-    if not os.path.isfile(path):
-        return b''
-    with open(path, 'rb') as file:
-        return file.read(LONGEST)
+def read(log: Log, path: str) -> None:
+    """Fills a log. OSError, or ValueError and the like where the whole file is one JSON object that is not sound."""
+    with open_log(path) as stream:
+        head = stream.read(2)
+        if head.lstrip().startswith(b'{'):
+            head += stream.read(LONGEST)
+        if not handlers.take_result(log, head):
+            log.read(stream, head)
 
 
 def find(path: str) -> str:

@@ -183,29 +183,22 @@ def take_result(log: Any, raw: bytes) -> bool:
     return True
 
 
-def take_arguments(log: Any, raw: bytes) -> None:
-    """Takes timm's args.yaml. With --model-ema, it evaluates the averaged weights last, and writes their accuracy to
-    summary.csv under the same name as the model's.
-    """
-    said = re.search(rb'^model_ema: (true|false)$', raw, re.MULTILINE)
-    if said is None:
-        log.problems.append(f'{log.path}: if timm ran with --model-ema, these accuracies are of the averaged weights')
-    elif said.group(1) == b'true':
-        log.csv_owner = EMA
-
-
 def on_epoch(log: Any, form: Form, values: Values, number: int) -> None:
     """An object of a log.txt."""
     epoch_record(log, json.loads(text(values['json'])), number)
 
 
 def on_header(log: Any, form: Form, values: Values, number: int) -> None:
-    """Names of columns become those of a log.txt."""
+    """Names of columns become those of a log.txt. With --model-ema, timm evaluates the averaged weights last, and writes
+    their accuracy under the same name as the model's; the args.yaml beside the file tells.
+    """
+    averaged = log.run.fields.get('model_ema')
+    if averaged is None:
+        log.problem(number, 'if timm ran with --model-ema, these accuracies are of the averaged weights')
     names = (
         re.sub(r'\beval_(?:top|prec)', 'test_acc', text(values['names'])).replace('eval_loss', 'test_loss').split(',')
     )
-    end = '_ema' if log.csv_owner == EMA else ''
-    log.csv_columns = [name + end if name.startswith('test_') else name for name in names]
+    log.csv_columns = [f'{name}_ema' if averaged == 'true' and 'test_' in name else name for name in names]
 
 
 def on_row(log: Any, form: Form, values: Values, number: int) -> None:

@@ -38,7 +38,6 @@ class Log:
         self.unreadable: Optional[str] = None
         self.ignored_at = -math.inf  # the line that told of an exception that Python ignores
         self.csv_columns: List[str] = []
-        self.csv_owner = MODEL  # whose accuracies a summary.csv holds
 
     @property
     def run(self) -> LoggedRun:

@@ -7,7 +7,7 @@ from typing import Any, Dict, Mapping, Optional
 # What a logger or a container writes before a line
 STAMP = re.compile(rb'[^\d\n]{0,9}([12]\d{3})-(0[1-9]|1[0-2])-(\d\d)[ T](\d\d):(\d\d):(\d\d)')
 # What lines, events and results state outright: texts, how many of something there are, and other numbers
-TEXTS = 'network model device device_kind precision torch status reason fps_reason'.split()
+TEXTS = 'network model device device_kind precision torch model_ema status reason fps_reason'.split()
 COUNTS = 'ranks batch_size global_batch planned_epochs best_epoch epochs'.split()
 NUMBERS = """
     world_size fps step_ms step_ms_p50 step_ms_p95 data_wait peak_memory_mb e2e_seconds

@@ -190,6 +190,7 @@ OTHER_FORMS = (  # rows: name, kind, what one of must be in the line, regex; a f
     ('timm ranks', 'begin', b'Training ', rb'Training with a single process on (?P<ranks>1)\b'),
     ('timm epochs', 'facts', b' epochs', rb'Scheduled epochs: (?P<planned_epochs><i>)'),
     ('deit epochs', 'facts', b' epochs', rb'Start training for (?P<planned_epochs><i>) epochs$'),
+    ('timm ema', 'facts', b'model_ema', rb'^model_ema: (?P<model_ema>true|false)$'),  # of an args.yaml
     ('swin begins', 'begin', b'onfig saved', rb'Full config saved to '),
     ('swin batch', 'facts', b'BATCH_SIZE', rb'^  BATCH_SIZE: (?P<batch_size><i>)$'),
     ('swin ranks', 'facts', b'WORLD_SIZE', rb'RANK and WORLD_SIZE in environ: <i>/(?P<ranks><i>)$'),

@@ -7,14 +7,12 @@ numbers, in columns; what is between those lines is looked at line by line.
 import codecs
 import gzip
 import json
-import operator
 import re
 import sys
 import zlib
-from typing import Any, BinaryIO, Iterator, List, Optional, Tuple
+from typing import Any, BinaryIO, Iterator, Optional, Tuple
 
 from common.logs.forms import DAMAGED, TRAIN_FORMS, UNSURE, UNSURE_END, Form, candidates_of, match
-from common.logs.series import EPOCH
 
 BLOCK = 1 << 18  # bytes read at a time
 LONGEST = 1 << 22  # bytes; a longer line is no line of a log
@@ -25,8 +23,6 @@ BEFORE = re.compile(
     rb'(?:\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:\d\d)? (?:std(?:out|err) [FP] )?| *\d{1,5}: |'
     rb'\[(?:default|rank)?\d+\]: ?|\[\d+,\d+\]<std(?:out|err)>: ?|\[\d\d:\d\d:\d\d[.\d]*\] )+'
 )
-NO_END = 'the last line has no end; left out'
-IS_DAMAGED = 'a damaged line; left out'
 CANNOT_READ = (EOFError, OSError, zlib.error)  # of a damaged gzip file
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -82,15 +78,17 @@ class Reader:
             others, *columns = [pieces[i::width] for i in range(width)]
         for high in [i for i, other in enumerate(others) if other]:
             for known, found, raw, at in self._known(others[high], number + high, whole):
-                self._hand_over(form, [column[low:high] for column in columns], at)
-                low = high
+                if high > low:
+                    self.log.train_lines(form, [column[low:high] for column in columns], at)
+                    low = high
                 if known.kind == 'train':
-                    self._hand_over(known, [[value] for value in found.groups()], at)
+                    self.log.train_lines(known, [[value] for value in found.groups()], at)
                 else:
                     self.log.handle(known, found, raw, at)
             number += others[high].count(b'\n')
         number += len(others) - 1
-        self._hand_over(form, [column[low:] for column in columns], number)
+        if len(others) - 1 > low:
+            self.log.train_lines(form, [column[low:] for column in columns], number)
         return number - begun
 
     def _known(self, block: bytes, number: int, whole: bool) -> Iterator[Tuple[Form, Any, bytes, int]]:
@@ -105,23 +103,7 @@ class Reader:
             if form is not None and (whole or form.kind not in UNSURE):
                 yield form, found, raw, at
             elif (bare and not whole) or (near and form is None and DAMAGED.search(bare)):
-                self.log.problem(at, IS_DAMAGED if whole else NO_END)
-
-    def _hand_over(self, form: Optional[Form], columns: List[list], number: int) -> None:
-        """Gives training lines to the log, all but those of a step beyond their epoch. number: of a line near them."""
-        if not (columns and columns[0]):
-            return
-        named = dict(zip(sorted(form.regex.groupindex, key=form.regex.groupindex.get), columns))
-        epochs, totals = ({value: int(value) for value in set(named[name])} for name in ('epoch', 'steps'))
-        steps, named['total'] = list(map(int, named['step'])), list(map(totals.get, named['steps']))
-        keys = [epochs[epoch] * EPOCH + step for epoch, step in zip(named['epoch'], steps)]
-        if any(map(operator.gt, steps, named['total'])):
-            sound = [i for i, step in enumerate(steps) if step <= named['total'][i]]
-            beyond = len(keys) - len(sound)
-            self.log.problem(number, f'{beyond} training lines up to here have impossible steps; left out')
-            named, keys = {name: [column[i] for i in sound] for name, column in named.items()}, [keys[i] for i in sound]
-        if keys:
-            self.log.train(form, named, keys)
+                self.log.problem(at, f'{"a damaged line" if whole else "the last line has no end"}; left out')
 
 
 def plain(block: bytes) -> bytes:

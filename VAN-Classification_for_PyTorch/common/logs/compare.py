@@ -32,7 +32,8 @@ def status_of(found: Summary, before: str = '') -> Case:
 def finish(cases: List[Case]) -> int:
     """Prints what is wrong. -> the exit status"""
     wrong = [case.wrong for case in cases if case.wrong is not None]
-    print(*wrong, sep='\n', end='\n' if wrong else '', file=sys.stderr)
+    for reason in wrong:
+        print(reason, file=sys.stderr)
     return 1 if wrong else 0
 
 
@@ -65,7 +66,7 @@ def check(args: Namespace, read: Read) -> int:
     if args.form == 'markdown':
         print(markdown(('check', 'value', 'result'), ((c.name, c.value, c.wrong or 'ok') for c in cases)))
     else:
-        print(*(f'{case.name} {case.value}' for case in cases if case.wrong is None), sep='\n')
+        print(''.join(f'{case.name} {case.value}\n' for case in cases if case.wrong is None), end='')
     failed = finish(cases)
     return report.FORMAT_NOT_KNOWN if found['reason'] == NOT_KNOWN else failed
 

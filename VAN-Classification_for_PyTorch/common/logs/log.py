@@ -1,6 +1,7 @@
 """Log: what one file holds. Lines are handed to the training that they belong to."""
 
 import math
+import operator
 import re
 from typing import Any, BinaryIO, Dict, List, Optional
 
@@ -9,6 +10,7 @@ from common.logs.forms import Form, describe
 from common.logs.handlers import HANDLERS
 from common.logs.logged_run import MODEL, LoggedRun
 from common.logs.reader import Reader
+from common.logs.series import EPOCH
 from common.logs.values import fields, real, stamp
 
 MAX_RUNS = 50  # the last ones are kept
@@ -17,7 +19,6 @@ BAD_VALUES = (ValueError, OverflowError, KeyError, TypeError, AttributeError, Re
 # Kinds of which a process may print the same line again; any other is then that of another rank
 MAY_COME_AGAIN = {'begin', 'facts', 'summary'}
 BEFORE_RECORDS = MAY_COME_AGAIN | {'resume', 'event', 'ignored', 'header'}  # of these a process begins with
-UNKNOWN_OWNER = 'an accuracy, and no line says whether it is that of the averaged weights; left out'
 
 
 class Log:
@@ -37,7 +38,6 @@ class Log:
         self.unreadable: Optional[str] = None
         self.ignored_at = -math.inf  # the line that told of an exception that Python ignores
         self.csv_columns: List[str] = []
-        self.csv_owner = MODEL  # whose accuracies a summary.csv holds
 
     @property
     def run(self) -> LoggedRun:
@@ -118,7 +118,8 @@ class Log:
         if waiting is not None:
             run.waiting = None
             if run.has_labels or (at_end and self.format in ('deit', 'swin') and not run.rising):
-                self.problem(waiting.number, UNKNOWN_OWNER)
+                what = 'an accuracy, and no line says whether it is that of the averaged weights; left out'
+                self.problem(waiting.number, what)
             else:
                 run.evaluate(MODEL, waiting)
 
@@ -135,34 +136,43 @@ class Log:
         except BAD_VALUES as e:
             self.problem(number, f'a line that holds no {form.name} ({type(e).__name__})')
 
-    def train(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
-        """Takes training lines of one form, in the order of the log. columns: {group of the regex: its values}; keys:
-        their positions.
+    def train_lines(self, form: Form, columns: List[list], number: int) -> None:
+        """Takes training lines of one form, in the order of the log, all but those of a step beyond their epoch.
+        columns: of the groups of its regex. number: of a line near them.
         """
-        first = self.run.series.first
-        if self.announced is not None and (first is None or keys[0] <= first):
-            self.begin()
-        elif self.announced is not None:
-            self.resume()
-        start = 0
+        named = dict(zip(sorted(form.regex.groupindex, key=form.regex.groupindex.get), columns))
+        epochs, totals = ({value: int(value) for value in set(named[name])} for name in ('epoch', 'steps'))
+        steps, named['total'] = list(map(int, named['step'])), list(map(totals.get, named['steps']))
+        keys = [epochs[epoch] * EPOCH + step for epoch, step in zip(named['epoch'], steps)]
+        if any(map(operator.gt, steps, named['total'])):
+            sound = [i for i, step in enumerate(steps) if step <= named['total'][i]]
+            beyond = len(keys) - len(sound)
+            self.problem(number, f'{beyond} training lines up to here have impossible steps; left out')
+            named, keys = {name: [column[i] for i in sound] for name, column in named.items()}, [keys[i] for i in sound]
+        self.train(form, named, keys)
+
+    def train(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
+        """Gives training lines to the training that they belong to. columns: {group: its values}; keys: positions."""
+        first, start = self.run.series.first, 0
+        if self.announced is not None and keys:
+            self.begin() if first is None or keys[0] <= first else self.resume()
         while start < len(keys):
             chosen, start, what = self.run.series.take(keys, start)
-            self._take(form, columns, keys, chosen)
+            if chosen:
+                self.settle_evaluation()
+                self._take(
+                    form,
+                    {name: [column[i] for i in chosen] for name, column in columns.items()},
+                    [keys[i] for i in chosen],
+                )
             if what == 'new':
                 self.begin()
             elif what == 'resume':
                 self.resume()
 
-    def _take(self, form: Form, columns: Dict[str, list], keys: List[int], chosen: List[int]) -> None:
-        """Gives some of the lines to the training."""
-        if not chosen:
-            return
-        if len(chosen) < len(keys):
-            columns = {name: [column[i] for i in chosen] for name, column in columns.items()}
-            keys = [keys[i] for i in chosen]
-        self.settle_evaluation()
+    def _take(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
+        clock, before = columns.get('clock'), columns.get('stamp')
         for at in (0, -1):
-            clock, before = columns.get('clock'), columns.get('stamp')
             self.run.tick(real(clock[at]) if clock else stamp(before[at]) if before and before[at] else None)
         self.run.train(form, columns, keys)
         self._tag(form, {name: column[0] for name, column in columns.items()})

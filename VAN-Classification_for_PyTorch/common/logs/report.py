@@ -35,7 +35,10 @@ def value_of(found: Summary, name: str, option: str) -> Any:
     """The number behind a name that was given with an option, or None. Mistake where there is no such name."""
     if SHORT.get(name, name) not in found:
         raise Mistake(f'{option}: there is no {name!r}; there are fps, acc, loss and the keys of summary --json')
-    return found[SHORT.get(name, name)]
+    value = found[SHORT.get(name, name)]
+    if option != '--require' and isinstance(value, (str, list)):
+        raise Mistake(f'{option}: {name} is no number')
+    return value
 
 
 def markdown(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
@@ -66,9 +69,10 @@ def summary(args: Namespace, read: Read) -> int:
     elif args.form == 'markdown':
         print(markdown(('key', 'value'), ((key, brief(value)) for key, value in flat.items())))
     else:
-        print(f'{said(found)}\n' if found['reason'] else '', end='')
+        if found['reason']:
+            print(said(found))
         for key, value in flat.items():
-            if key in ALWAYS or value is not None:
+            if key in ALWAYS or (value is not None and key != 'reason'):
                 print(f'{key:<18} {brief(value)}')
         if found['runs'] > 1:
             print('PATH#1 is the first of these runs, PATH#-1 or PATH the last')

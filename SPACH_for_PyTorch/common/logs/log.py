@@ -149,13 +149,16 @@ class Log:
             beyond = len(keys) - len(sound)
             self.problem(number, f'{beyond} training lines up to here have impossible steps; left out')
             named, keys = {name: [column[i] for i in sound] for name, column in named.items()}, [keys[i] for i in sound]
-        self.train(form, named, keys)
+        if keys:
+            self.train(form, named, keys)
 
     def train(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
         """Gives training lines to the training that they belong to. columns: {group: its values}; keys: positions."""
         first, start = self.run.series.first, 0
-        if self.announced is not None and keys:
-            self.begin() if first is None or keys[0] <= first else self.resume()
+        if self.announced is not None and (first is None or keys[0] <= first):
+            self.begin()
+        elif self.announced is not None:
+            self.resume()
         while start < len(keys):
             chosen, start, what = self.run.series.take(keys, start)
             if chosen:

@@ -190,7 +190,7 @@ def test_no_more_threads_than_the_share_of_the_cores(monkeypatch):
     try:
         for have, cores, processes, threads in ((8, 4, 1, 4), (8, 6, 4, 1), (8, 2, 4, 1), (2, 8, 1, 2)):
             torch.set_num_threads(have)
-            monkeypatch.setattr(limits, 'cores', lambda: cores)
+            monkeypatch.setattr(limits, 'cores', lambda cores=cores: cores)
             limits.share_cores(processes)
             assert torch.get_num_threads() == threads
     finally:

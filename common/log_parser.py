@@ -18,17 +18,14 @@ As a library, parse(path).summary(). It needs the folder common/ alone, which ma
 
 import argparse
 import glob
-import json
 import os
 import re
 import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 from common.logs import compare, handlers, plot, report
-from common.logs.evaluations import EMA, MODEL
 from common.logs.log import BAD_VALUES, Log
-from common.logs.reader import LONGEST, open_log
-from common.logs.values import text
+from common.logs.reader import CANNOT_READ, LONGEST, open_log
 from common.messages import ERROR_MARK
 
 __all__ = ['Log', 'find', 'main', 'parse']
@@ -43,6 +40,9 @@ COMMANDS = {
 # A folder's files, those that say most of its training first
 OF_A_FOLDER = 'metrics.jsonl result.json *_bs*_*p_*.log train_*.log eval_*.log *.log log_rank0.txt log.txt summary.csv'
 
+# Files that are read with one that has this name, in this order
+BESIDE = {'summary.csv': ('args.yaml', 'summary.csv'), 'metrics.jsonl': ('metrics.jsonl', 'result.json')}
+
 
 def parse(path: str, batch: Optional[int] = None) -> Log:
     """Reads a log, a metrics.jsonl, a result.json, a summary, a log.txt, a summary.csv or a training's folder; '-' is
@@ -53,55 +53,25 @@ def parse(path: str, batch: Optional[int] = None) -> Log:
     """
     log = Log(path, batch)
     try:
-        log.path = path = find(path)
-        with open_log(path) as stream:
-            read(log, stream)
-    except OSError as e:
-        log.unreadable = f'{path}: {e.strerror or e}'
-    except BAD_VALUES as e:
-        log.unreadable = f'{path}: {str(e)[:200]}'
-    log.problems += [log.unreadable] if log.unreadable else []
+        log.path = find(path)
+        folder, name = os.path.split(log.path)
+        for each in BESIDE.get(name, (name,)):
+            if each == name or os.path.isfile(os.path.join(folder, each)):
+                read(log, os.path.join(folder, each))
+    except (*CANNOT_READ, *BAD_VALUES) as e:
+        log.unreadable = f'{log.path}: {(getattr(e, "strerror", None) or str(e))[:200]}'
+        log.problems.append(log.unreadable)
     return log
 
 
-def read(log: Log, stream: Any) -> None:
-    """Fills a Log. OSError, or ValueError and the like where the whole file is one JSON object that is not sound."""
-    beside = os.path.dirname(log.path)
-    if os.path.basename(log.path) == 'summary.csv':
-        owner_of_csv(log, os.path.join(beside, 'args.yaml'))
-    head = stream.read(2)
-    if head.lstrip().startswith(b'{'):
-        head += stream.read(LONGEST)
-        result = as_json(head)
-        if isinstance(result, dict) and 'status' in result:
-            return handlers.take_result(log, result)
-    log.read(stream, head)
-    result_beside = os.path.join(beside, 'result.json')
-    if os.path.basename(log.path) == 'metrics.jsonl' and os.path.isfile(result_beside):
-        with open(result_beside, 'rb') as file:
-            handlers.take_verdict(log, as_json(file.read(LONGEST)))
-
-
-def as_json(raw: bytes) -> Any:
-    """The value of a JSON text, or None."""
-    try:
-        return json.loads(text(raw))
-    except (ValueError, RecursionError):
-        return None
-
-
-def owner_of_csv(log: Log, arguments: str) -> None:
-    """With --model-ema, timm evaluates the averaged weights last, and writes their accuracy to summary.csv under the
-    same name. The args.yaml beside it tells.
-    """
-    try:
-        with open(arguments, encoding='utf-8', errors='replace') as file:
-            said = re.search(r'^model_ema: (true|false)$', file.read(LONGEST), re.MULTILINE)
-    except OSError:
-        said = None
-    if said is None:
-        log.problems.append(f'{log.path}: if timm ran with --model-ema, these accuracies are of the averaged weights')
-    log.csv_owner = EMA if said and said.group(1) == 'true' else MODEL
+def read(log: Log, path: str) -> None:
+    """Fills a log. OSError, or ValueError and the like where the whole file is one JSON object that is not sound."""
+    with open_log(path) as stream:
+        head = stream.read(2)
+        if head.lstrip().startswith(b'{'):
+            head += stream.read(LONGEST)
+        if not handlers.take_result(log, head):
+            log.read(stream, head)
 
 
 def find(path: str) -> str:
@@ -115,12 +85,6 @@ def find(path: str) -> str:
     raise FileNotFoundError(2, 'the folder holds no metrics.jsonl, result.json, *.log, log.txt or summary.csv')
 
 
-def positive_int(given: str) -> int:
-    if not given.isdigit() or int(given) < 1:
-        raise argparse.ArgumentTypeError(f'{given} is no number of images')
-    return int(given)
-
-
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='python -m common.log_parser', description=__doc__.split('\n')[0])
     commands = parser.add_subparsers(dest='command', metavar=' | '.join(COMMANDS))
@@ -128,7 +92,7 @@ def options() -> argparse.ArgumentParser:
     def command(name: str, help: str, path: str, count: Optional[str] = None, forms: Tuple[str, ...] = ('markdown',)):
         sub = commands.add_parser(name, help=help, description=help)
         sub.add_argument(path, nargs=count, help='a log or a training folder; LOG#2 is the second training in it')
-        sub.add_argument('--batch', type=positive_int, help='images of all ranks per step, if the log does not say')
+        sub.add_argument('--batch', type=int, help='images of all ranks per step, if the log does not say')
         form = sub.add_mutually_exclusive_group()
         for name in forms:
             form.add_argument(f'--{name}', dest='form', action='store_const', const=name, help=f'as {name}')
@@ -164,6 +128,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         parser.error(f'name a command: {", ".join(COMMANDS)}')
     if args.command == 'compare' and len(args.paths) < 2:
         parser.error('compare needs two logs or more')
+    if args.batch is not None and args.batch < 1:
+        parser.error(f'--batch {args.batch} is no number of images')
     try:
         if getattr(args, 'target_acc', None) is not None:
             compare.in_percent(args.target_acc, '--target-acc')
@@ -175,9 +141,8 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def summary_of(given: str, batch: Optional[int], **more: Any) -> Dict[str, Any]:
     """The summary of PATH or PATH#RUN. Mistake where there is none."""
-    path, _, run = given.rpartition('#')
-    if not path or os.path.exists(given) or not re.match(r'-?\d+$', run):
-        path, run = given, '-1'
+    numbered = re.match(r'(.+)#(-?\d+)$', given) if not os.path.exists(given) else None
+    path, run = numbered.groups() if numbered else (given, '-1')
     log = parse(path, batch)
     if log.unreadable:
         raise report.Mistake(log.unreadable)

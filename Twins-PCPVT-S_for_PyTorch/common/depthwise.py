@@ -43,14 +43,17 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def convolved(x: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.Tensor]) -> torch.Tensor:
-    """The plain convolution, by the part of the kernel that can meet the image at all."""
-    whole = weight.shape[2:]
-    kernel = [min(k, 2 * side - 1) for k, side in zip(whole, x.shape[2:])]
-    down, right = ((k - part) // 2 for k, part in zip(whole, kernel))
-    weight = weight[:, :, down : down + kernel[0], right : right + kernel[1]]
-    if max(kernel) > 3 or max(x.shape[2:]) == 2:
+    """The plain convolution."""
+    if max(weight.shape[2:]) > 3 or max(x.shape[2:]) <= 2:
         return Depthwise.apply(x, weight, bias)
-    return F.conv2d(x, weight, bias, 1, [k // 2 for k in kernel], 1, x.shape[1])
+    return F.conv2d(x, weight, bias, 1, [k // 2 for k in weight.shape[2:]], 1, x.shape[1])
+
+
+def part_of(weight: torch.Tensor, x: torch.Tensor) -> Tuple[slice, ...]:
+    """-> the part of the kernel that can meet the image at all"""
+    sizes = [min(k, 2 * side - 1) for k, side in zip(weight.shape[2:], x.shape[2:])]
+    first = [(k - size) // 2 for k, size in zip(weight.shape[2:], sizes)]
+    return (slice(None), slice(None), *(slice(begin, begin + size) for begin, size in zip(first, sizes)))
 
 
 def apart(images: torch.Tensor, down: int, right: int) -> torch.Tensor:
@@ -74,8 +77,10 @@ class Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
         ctx.save_for_backward(x, weight)
-        ctx.padding, ctx.bias = tuple(k // 2 for k in weight.shape[2:]), bias
-        return F.conv2d(x, weight, bias, 1, ctx.padding, 1, x.shape[1])
+        ctx.part, ctx.bias = part_of(weight, x), bias
+        used = weight[ctx.part]
+        ctx.padding = tuple(k // 2 for k in used.shape[2:])
+        return F.conv2d(x, used, bias, 1, ctx.padding, 1, x.shape[1])
 
     @staticmethod
     @once_differentiable
@@ -83,10 +88,11 @@ class Depthwise(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            turned = weight.to(gradient.dtype).flip(2, 3)
+            turned = weight[ctx.part].to(gradient.dtype).flip(2, 3)
             of_x = F.conv2d(gradient, turned, None, 1, ctx.padding, 1, x.shape[1]).to(x.dtype)
         if ctx.needs_input_grad[1]:
-            of_weight = weight_gradient(x.to(gradient.dtype), gradient, ctx.padding).to(weight.dtype)
+            of_weight = torch.zeros_like(weight)  # in its layout, in which DistributedDataParallel has made room for it
+            of_weight[ctx.part] = weight_gradient(x.to(gradient.dtype), gradient, ctx.padding).to(weight.dtype)
         if ctx.needs_input_grad[2]:
             of_bias = gradient.sum((0, 2, 3), dtype=ctx.bias.dtype)
         return of_x, of_weight, of_bias

@@ -155,11 +155,11 @@ trap '[[ -z $trainer ]] || kill -s USR1 "$trainer" 2>/dev/null || true' USR1    
 
 # ---- environment
 export TORCH_DEVICE_BACKEND_AUTOLOAD=${TORCH_DEVICE_BACKEND_AUTOLOAD:-0}   # accelerator.py imports torch_npu itself
-# Ranks and workers share the cores, so a thread that waits sleeps, but not at once: waking one up for every operation costs up to a sixth.
-if [[ -z ${OMP_WAIT_POLICY:-} ]]; then export OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}; fi
 if [[ -t 1 ]]; then export PROGRESS_TTY=1; fi                               # progress.py draws beside the log
 if ((nproc > 1)); then
-    cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+    # Ranks share the cores, so a thread that waits sleeps soon. Alone it keeps OpenMP's own way, up to a tenth faster.
+    if [[ -z ${OMP_WAIT_POLICY:-} ]]; then export OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}; fi
+    cores=$(env -u OMP_NUM_THREADS nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}
 fi
 if [[ ${etp_running_flag:-} != true ]]; then

@@ -10,10 +10,9 @@ import json
 import re
 import sys
 import zlib
-from typing import Any, BinaryIO, Dict, List, Optional, Tuple
+from typing import Any, BinaryIO, Iterator, Optional, Tuple
 
-from common.logs.forms import CSV_ROW, DAMAGED, SURE, TRAIN_FORMS, UNSURE_END, Form, candidates_of, match
-from common.logs.series import EPOCH
+from common.logs.forms import DAMAGED, TRAIN_FORMS, UNSURE, UNSURE_END, Form, candidates_of, match
 
 BLOCK = 1 << 18  # bytes read at a time
 LONGEST = 1 << 22  # bytes; a longer line is no line of a log
@@ -24,23 +23,14 @@ BEFORE = re.compile(
     rb'(?:\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:\d\d)? (?:std(?:out|err) [FP] )?| *\d{1,5}: |'
     rb'\[(?:default|rank)?\d+\]: ?|\[\d+,\d+\]<std(?:out|err)>: ?|\[\d\d:\d\d:\d\d[.\d]*\] )+'
 )
-NO_END = 'the last line has no end; left out'
-IS_DAMAGED = 'a damaged line; left out'
-CANNOT_READ = (EOFError, OSError, UnicodeError, zlib.error)  # of a damaged gzip file
+CANNOT_READ = (EOFError, OSError, zlib.error)  # of a damaged gzip file
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def open_log(path: str) -> BinaryIO:
-    """Opens a file, or standard input for '-': gzip is unpacked, UTF-16 with a mark becomes UTF-8. OSError."""
+    """Opens a file, or standard input for '-'; gzip is unpacked. OSError."""
     stream = sys.stdin.buffer if path == '-' else open(path, 'rb')  # noqa: SIM115 the caller closes it
-    if stream.peek(2)[:2] == b'\x1f\x8b':
-        stream = gzip.GzipFile(fileobj=stream)
-    try:
-        mark = stream.peek(2)[:2]
-    except CANNOT_READ:  # reading it says so
-        mark = b''
-    if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        stream = codecs.EncodedFile(stream, 'utf-8', 'utf-16', 'replace')
-    return stream
+    return gzip.GzipFile(fileobj=stream) if stream.peek(2)[:2] == b'\x1f\x8b' else stream
 
 
 class Reader:
@@ -51,23 +41,28 @@ class Reader:
         self.form: Optional[Form] = None  # of the last training lines
 
     def read(self, stream: BinaryIO, head: bytes = b'') -> None:
-        rest, number, data = head, 1, b' '
-        recoded = isinstance(stream, codecs.StreamRecoder)
-        read = stream.read if recoded else stream.read1  # of a damaged gzip file, what is there before the damage
+        """Reads it to its end. head: what has been read of it already. UTF-16 with a mark becomes UTF-8."""
+        rest, number, data = b'', 1, head or self._more(stream, 1)
+        utf_16 = codecs.getincrementaldecoder('utf-16')('replace') if data[:2] in UTF_16_MARKS else None
         while data:
-            try:
-                data = read(BLOCK)
-            except CANNOT_READ as e:
-                self.log.problem(number, f'the file cannot be read further ({type(e).__name__}: {e})')
-                data = b''
-            rest += data
+            rest += utf_16.decode(data).encode() if utf_16 else data
+            data = self._more(stream, number)
             cut = rest.rfind(b'\n') + 1 or (rest.rfind(b'\r') + 1 if len(rest) > BLOCK or not data else 0)
-            block, rest = rest[:cut], rest[cut:]
+            number += self._scan(rest[:cut], number)
+            rest = rest[cut:]
             if len(rest) > LONGEST:
                 self.log.problem(number, f'a line of more than {LONGEST >> 20} MB; left out')
                 rest = b''
-            number += self._scan(block, number)
-        self._scan(rest, number, whole=False)
+        if rest:
+            self._scan(UNSURE_END.sub(b'', rest) + b'\n', number, whole=False)
+
+    def _more(self, stream: BinaryIO, number: int) -> bytes:
+        """The next bytes; of a damaged gzip file, what is there before the damage."""
+        try:
+            return stream.read1(BLOCK)
+        except CANNOT_READ as e:
+            self.log.problem(number, f'the file cannot be read further ({type(e).__name__}: {e})')
+            return b''
 
     def _scan(self, block: bytes, number: int, whole: bool = True) -> int:
         """Lines, the first of which has this number. whole: False for the last line of a file, if it has no end.
@@ -75,74 +70,40 @@ class Reader:
         -> how many lines it were
         """
         block = plain(block)
-        form = self._form_of(block) if whole else None
-        others, *columns = divided(form, block) if form else [[block]]
-        low, begun = 0, number
+        candidates = (self.form, *TRAIN_FORMS)  # that of the last block is tried first
+        form = next((form for form in candidates if form and form.need in block and form.regex.search(block)), None)
+        self.form, others, columns, low, begun = form or self.form, [block], [], 0, number
+        if form:
+            pieces, width = form.regex.split(block), form.regex.groups + 1
+            others, *columns = [pieces[i::width] for i in range(width)]
         for high in [i for i, other in enumerate(others) if other]:
-            lines, candidates = others[high].split(b'\n'), candidates_of(others[high])
-            says_nothing = whole and not (candidates or self.log.csv_columns)
-            for at, raw in () if says_nothing else enumerate(lines[:-1] if whole else lines, number + high):
-                known, found, line = self._known(raw, at, whole, candidates)
-                if known is not None:
-                    self._hand_over(form, [column[low:high] for column in columns], at)
+            for known, found, raw, at in self._known(others[high], number + high, whole):
+                if high > low:
+                    self.log.train_lines(form, [column[low:high] for column in columns], at)
                     low = high
-                    if known.kind == 'train':
-                        self._hand_over(known, [[value] for value in found.groups()], at)
-                    else:
-                        self.log.handle(known, found.groupdict(), line, at)
-            number += len(lines) - 1
+                if known.kind == 'train':
+                    self.log.train_lines(known, [[value] for value in found.groups()], at)
+                else:
+                    self.log.handle(known, found, raw, at)
+            number += others[high].count(b'\n')
         number += len(others) - 1
-        self._hand_over(form, [column[low:] for column in columns], number)
+        if len(others) - 1 > low:
+            self.log.train_lines(form, [column[low:] for column in columns], number)
         return number - begun
 
-    def _form_of(self, block: bytes) -> Optional[Form]:
-        """The form of training lines that the block has; the last one is tried first."""
-        for form in (self.form,) + TRAIN_FORMS:
-            if form is not None and form.need in block and form.regex.search(block):
-                self.form = form
-                return form
-        return None
-
-    def _known(self, raw: bytes, number: int, whole: bool, candidates: Any) -> Tuple[Optional[Form], Any, bytes]:
-        """Any line but those that the block's form has found -> its form or None, the match, the line itself. A
-        damaged line is reported.
+    def _known(self, block: bytes, number: int, whole: bool) -> Iterator[Tuple[Form, Any, bytes, int]]:
+        """The lines, without those that the block's form has found, that have a form: their form, the match, the line
+        and its number. Damaged lines are reported.
         """
-        before = BEFORE.match(raw)
-        bare = (raw[before.end() :] if before else raw).rstrip()
-        form, found, near = match(bare, candidates)
-        if self.log.csv_columns and form is None:
-            found = CSV_ROW.regex.match(bare)
-            form = CSV_ROW if found else None
-        if form is not None and (whole or form.name in SURE):
-            return form, found, bare if bare[:1] in b'{0123456789' else raw
-        line = (raw if whole else UNSURE_END.sub(b'', raw)) + b'\n'
-        for form in TRAIN_FORMS if near else ():
-            found = form.regex.match(line) if form.need in raw else None
-            if found:
-                return form, found, raw
-        if (bare and not whole) or (near and DAMAGED.search(bare)):
-            self.log.problem(number, IS_DAMAGED if whole else NO_END)
-        return None, None, raw
-
-    def _hand_over(self, form: Optional[Form], columns: List[list], number: int) -> None:
-        """Gives training lines to the log, all but those of a step beyond their epoch. number: of a line near them."""
-        if not (columns and columns[0]):
-            return
-        named, keys = prepare(form, columns)
-        sound = [i for i, key in enumerate(keys) if key % EPOCH <= named['total'][i]]
-        if len(sound) < len(keys):
-            self.log.problem(
-                number, f'{len(keys) - len(sound)} training lines up to here have impossible steps; left out'
-            )
-            named, keys = {name: [column[i] for i in sound] for name, column in named.items()}, [keys[i] for i in sound]
-        if keys:
-            self.log.train(form, named, keys, number)
-
-
-def divided(form: Form, block: bytes) -> List[list]:
-    """-> what is before, between and after the training lines of a form, and the values of each of its groups."""
-    pieces, width = form.regex.split(block), form.regex.groups + 1
-    return [pieces[i::width] for i in range(width)]
+        candidates = candidates_of(block, bool(self.log.csv_columns))
+        for at, raw in enumerate(block.split(b'\n')[:-1], number) if candidates or not whole else ():
+            before = BEFORE.match(raw)
+            bare = (raw[before.end() :] if before else raw).rstrip()
+            form, found, near = match(bare, candidates)
+            if form is not None and (whole or form.kind not in UNSURE):
+                yield form, found, raw, at
+            elif (bare and not whole) or (near and form is None and DAMAGED.search(bare)):
+                self.log.problem(at, f'{"a damaged line" if whole else "the last line has no end"}; left out')
 
 
 def plain(block: bytes) -> bytes:
@@ -166,14 +127,3 @@ def unwrapped(line: bytes) -> bytes:
         return f'{time}{" " if time else ""}{held}'.rstrip().encode('utf-8', 'replace')
     except (ValueError, RecursionError, AttributeError, TypeError, StopIteration):
         return line
-
-
-def prepare(form: Form, columns: List[list]) -> Tuple[Dict[str, list], List[int]]:
-    """The values of each group of the form -> ({group: its values}, positions).
-
-    Adds the column total, the steps of the epoch.
-    """
-    named = dict(zip(sorted(form.regex.groupindex, key=form.regex.groupindex.get), columns))
-    begins, totals = ({value: int(value) for value in set(named[name])} for name in ('epoch', 'steps'))
-    named['total'] = list(map(totals.get, named['steps']))
-    return named, [begins[epoch] * EPOCH + int(step) for epoch, step in zip(named['epoch'], named['step'])]

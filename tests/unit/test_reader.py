@@ -185,3 +185,15 @@ def test_cores_of_a_container(tmp_path, monkeypatch, cores, groups, files):
         path.write_text(content)
     assert limits.cores(str(tmp_path / 'cgroup'), str(tmp_path / 'fs')) == cores
     assert limits.cores(str(tmp_path / 'none'), str(tmp_path / 'fs')) == 8
+
+
+def test_no_more_threads_than_the_share_of_the_cores(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        for have, cores, processes, threads in ((8, 4, 1, 4), (8, 6, 4, 1), (8, 2, 4, 1), (2, 8, 1, 2)):
+            torch.set_num_threads(have)
+            monkeypatch.setattr(limits, 'cores', lambda cores=cores: cores)
+            limits.share_cores(processes)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

@@ -8,7 +8,7 @@ places.
 
 import re
 import string
-from typing import Iterable, NamedTuple, Optional, Set, Tuple
+from typing import Dict, Iterable, NamedTuple, Optional, Set, Tuple
 
 from common import messages
 
@@ -16,8 +16,8 @@ from common import messages
 SUMMARY_KEYS = dict(
     pair.split('=')
     for pair in """
-    Network=network Model=model CaseName=case_name Device=device RankSize=ranks BatchSize=batch_size
-    ActualFPS=fps AvgFPS=fps FPSWholeRun=fps_run FPSReason=fps_reason TrainingTime=step_time StepTimeP50=step_ms_p50
+    Network=network Model=model Device=device RankSize=ranks BatchSize=batch_size
+    ActualFPS=fps AvgFPS=fps FPSReason=fps_reason TrainingTime=step_time StepTimeP50=step_ms_p50
     StepTimeP95=step_ms_p95 DataWait=data_wait PeakMemoryMB=peak_memory_mb TrainAccuracy=last_acc1
     ActualAccuracy=last_acc1 MaxAccuracy=best_acc1 BestAccuracy=best_acc1 BestEpoch=best_epoch EmaAccuracy=ema_acc1
     ActualLoss=final_loss MinLoss=min_loss E2ETrainingTime=e2e_seconds E2EEvalTime=e2e_seconds Status=status
@@ -33,8 +33,7 @@ class Form(NamedTuple):
 
     kind: what is done with it: a key of handlers.HANDLERS, or 'train'.
     need: bytes that every such line holds; a line without them is not searched. Each different one costs time.
-    regex: searched for in the line; its named groups are the values of the line. Of training lines: with the line's
-    end.
+    regex: searched for in the line; its named groups are the values of the line.
     timing: of training lines, what their time is, in seconds or, in `step_ms`, milliseconds. 'running': the mean since
         the epoch began, and `now` is this step's own; 'window': the mean of the last timing.WINDOW steps; 'interval':
         the mean since the line before. `fps`, where a line has it, is a mean of the same kind.
@@ -74,7 +73,7 @@ def compiled(pattern: bytes) -> 're.Pattern[bytes]':
 
 
 def train(name: str, need: bytes, pattern: bytes, timing: str, first: Optional[int] = 0) -> Form:
-    return Form(name, 'train', need, compiled(BEFORE + pattern + rb'\n'), timing, first)
+    return Form(name, 'train', need, compiled(BEFORE + pattern + rb'$\n?'), timing, first)
 
 
 def regex_of(template: str, end: str = '$') -> bytes:
@@ -111,9 +110,9 @@ SWIN_TRAIN = (
     rb'(?:\w{1,30} [^ \t\n]{1,30} \([^)\n]{1,30}\)<s>){0,5}mem (?P<peak_memory_mb><i>)MB'
 )
 EVENT_TRAIN = (
-    rb'(?m)^\{"event": "train", "time": (?P<clock><num>), "epoch": (?P<epoch><e>), "step": (?P<step><i>), '
+    rb'\{"event": "train", "time": (?P<clock><num>), "epoch": (?P<epoch><e>), "step": (?P<step><i>), '
     rb'"steps": (?P<steps><n>), "loss": (?P<loss><num>), "fps": (?P<fps><num>), "step_ms": (?P<step_ms><num>), '
-    rb'"data_wait": (?P<data_wait><num>), [^\n]*\}\n'
+    rb'"data_wait": (?P<data_wait><num>), [^\n]*\}'
 )
 TRAIN_FORMS = (
     train('own train', b'Train: ', regex_of(messages.TRAIN_LINE, ''), 'interval', first=1),
@@ -121,9 +120,8 @@ TRAIN_FORMS = (
     train('swin train', b'Train: ', SWIN_TRAIN, 'running', first=None),
     train('meter train', b'Epoch: [', METER_TRAIN, 'window'),
     train('imagenet train', b'Epoch: [', IMAGENET_TRAIN, 'running', first=None),
-    Form('event train', 'train', b'{"event": "train"', compiled(EVENT_TRAIN), 'interval', first=1),
+    train('event train', b'{"event": "train"', EVENT_TRAIN, 'interval', first=1),
 )
-CSV_ROW = Form('csv row', 'row', b',', compiled(rb'<i>(?:,[-+.\w]*)+$'))  # below the header of a summary.csv
 # A line for a whole epoch, of log.txt or summary.csv
 EPOCH_RECORD = Form('epoch record', 'train', b'', re.compile(b''))
 
@@ -140,12 +138,16 @@ LABEL = (
     rb'(?P<acc1><f>)%$'
 )
 FPS_AT_ALL = (
-    rb'<card>(?:batch_size: *(?P<batch><i>) +)?(?:Time: *(?P<time><f>) )?\* FPS@all (?P<fps><.3>)'
+    rb'<card>(?:batch_size: *(?P<batch_size><i>) +)?(?:Time: *(?P<time><f>) )?\* FPS@all (?P<fps><.3>)'
     rb'(?:,? *TIME@all (?P<time2><.3>))?$'
 )
 KILLED = (  # by the kernel, as the shell tells it
     rb'^(?:.{1,200}: line \d+: +\d+ )?(?P<reason>(?:Killed|Segmentation fault|Aborted|Terminated|Bus error)'
     rb'(?: \(core dumped\))?)(?:  .*)?$'
+)
+ARGUMENT = compiled(  # of a Namespace; whose images batch_size is, and what world_size counts, the format says
+    rb'\b(?:batch_size=(?P<batch_size><i>)|world_size=(?P<world_size>-?<i>)|epochs=(?P<planned_epochs><i>)|'
+    rb"(?:model|arch)='(?P<model>[^',)\n]{1,200})')[,)]"
 )
 SUMMARY = f'^(?P<key>{"|".join(SUMMARY_KEYS)}) = ?(?P<value>.*)$'.encode()
 FINAL = (
@@ -153,7 +155,12 @@ FINAL = (
     rb'(?P<value>.*)$'
 )
 
-OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
+RAISED = (  # by Python, C++ or Slurm; of Ascend: EZ9999, E19999, EI0006
+    rb'^(?P<reason>(?:[A-Za-z_][\w.]*(?:Error|Exception)|KeyboardInterrupt)(?:: .*|:)?|terminate called .*|'
+    rb'(?:slurmstepd|srun): error: .*|E[A-Z0-9]\d{4}: .*)$'
+)
+
+OTHER_FORMS = (  # rows: name, kind, what one of must be in the line, regex; a form may have several
     ('own eval', 'eval', b'@1 ', regex_of(messages.EVAL_LINE)),
     ('star', 'star', b'@1 ', STAR),
     ('timm star', 'eval', b'@1 ', rb'\* Acc@1 (?P<acc1><.3>) \(<f>\) Acc@5 (?P<acc5><.3>) \(<f>\)$'),
@@ -163,26 +170,27 @@ OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
     ('max accuracy', 'best', b'ccuracy', rb'Max (?P<ema>ema |EMA )?accuracy: (?P<acc1>\d+\.\d\d)%$'),
     ('best metric', 'best', b'Best metric', rb'\*\*\* Best metric: (?P<acc1><f>) \(epoch (?P<epoch><i>)\)$'),
     # throughput that the log states
-    ('own fps', 'throughput', b'FPS', regex_of(messages.THROUGHPUT_LINE)),
-    ('own fps', 'throughput', b'FPS', regex_of(messages.NO_THROUGHPUT_LINE)),
+    ('own fps', 'end', b'FPS', regex_of(messages.THROUGHPUT_LINE)),
+    ('own fps', 'end', b'FPS', regex_of(messages.NO_THROUGHPUT_LINE)),
     ('spach fps', 'claim', b'FPS', rb'Epoch: \[<i>\] FPS: (?P<fps><f>) \(<f> s / it\)$'),
     ('vit fps', 'claim', b'FPS', FPS_AT_ALL),
     ('van fps', 'claim', b'FPS', rb'(?:^|\s)FPS:(?P<fps>\d+\.\d\d)$'),
     ('summary', 'summary', b' =', SUMMARY),
-    *(('summary', 'summary', need, FINAL) for need in (b'Final ', b'E2E ', b'FPS')),
+    ('summary', 'summary', b'Final |E2E |FPS', FINAL),
     # a line for a whole epoch: JSON of DeiT's family, CSV of timm
-    ('event', 'event', b'{"', rb'^\{"event": (?!"train").*\}$'),
-    ('log.txt', 'epoch', b'{"', rb'^\{"(?:train|test)_\w+": .*\}$'),
-    ('summary.csv', 'header', b'epoch,', rb'^epoch,train_loss\b[\w,@/ .-]*$'),
+    ('event', 'event', b'{"', rb'^(?P<json>\{"event": (?!"train").*\})$'),
+    ('log.txt', 'epoch', b'{"', rb'^(?P<json>\{"(?:train|test)_\w+": .*\})$'),
+    ('summary.csv', 'header', b'epoch,', rb'^(?P<names>epoch,train_loss\b[\w,@/ .-]*)$'),
     # what a training says of itself before it begins
     ('own run', 'begin', b' M param', regex_of(messages.RUN_LINE)),
     ('own sizes', 'facts', b' training images', regex_of(messages.SIZES_LINE)),
-    ('arguments', 'arguments', b'Namespace(', rb'Namespace\((?P<arguments>.*)$'),
-    ('argument', 'argument', b'=', rb"^(?P<key>batch_size|world_size|epochs|model|arch)='?(?P<value>[^',)]+)'?[,)]$"),
+    ('arguments', 'begin', b'Namespace(', rb'Namespace\((?P<arguments>.*)$'),
+    ('argument', 'facts', b'=', rb'^' + ARGUMENT.pattern + rb'$'),  # a line of MAE's Namespace
     ('timm ranks', 'begin', b'Training ', rb'Training in distributed mode.{1,99}, total (?P<ranks><i>)\b'),
     ('timm ranks', 'begin', b'Training ', rb'Training with a single process on (?P<ranks>1)\b'),
     ('timm epochs', 'facts', b' epochs', rb'Scheduled epochs: (?P<planned_epochs><i>)'),
     ('deit epochs', 'facts', b' epochs', rb'Start training for (?P<planned_epochs><i>) epochs$'),
+    ('timm ema', 'facts', b'model_ema', rb'^model_ema: (?P<model_ema>true|false)$'),  # of an args.yaml
     ('swin begins', 'begin', b'onfig saved', rb'Full config saved to '),
     ('swin batch', 'facts', b'BATCH_SIZE', rb'^  BATCH_SIZE: (?P<batch_size><i>)$'),
     ('swin ranks', 'facts', b'WORLD_SIZE', rb'RANK and WORLD_SIZE in environ: <i>/(?P<ranks><i>)$'),
@@ -195,39 +203,36 @@ OTHER_FORMS = (  # rows: name, kind, need, regex; a form may have several
     ('error', 'error', b'rror', rb'\[Error\] *(?P<reason>.*)$'),
     ('error', 'error', b'rror', rb'^(?P<weak>\S*(?:ChildFailedError|CalledProcessError)\b.*)$'),
     ('error', 'error', b'exitcode', rb'torch\.distributed\.[\w.]{0,60}: ?(?P<weak>failed \(exitcode: .*)$'),
-    ('error', 'error', b'rror', rb'^(?P<reason>[A-Za-z_][\w.]*(?:Error|Exception)(?:: .*|:)?)$'),
-    ('error', 'error', b'xception', rb'^(?P<reason>[A-Za-z_][\w.]*Exception(?:: .*|:)?)$'),
-    ('error', 'error', b'nterrupt', rb'^(?P<reason>KeyboardInterrupt(?:: .*)?)$'),
-    ('error', 'error', b'terminate', rb'^(?P<reason>terminate called .*)$'),
+    ('error', 'error', b'rror|xception|nterrupt|terminate|E', RAISED),
     ('error', 'error', b'stopping', rb'(?P<reason>Loss is -?(?:nan|inf), stopping training)$'),
-    ('error', 'error', b'rror', rb'^(?P<reason>(?:slurmstepd|srun): error: .*)$'),
-    ('error', 'error', b'E', rb'^(?P<reason>E[A-Z0-9]\d{4}: .*)$'),  # of Ascend: EZ9999, E19999, EI0006
-    *(('error', 'error', word, KILLED) for word in (b'Killed', b'ault', b'Aborted', b'Terminated', b'Bus error')),
+    ('error', 'error', b'Killed|ault|Aborted|Terminated|Bus error', KILLED),
 )
-BY_NEED: dict = {}
-for _name, _kind, _need, _pattern in OTHER_FORMS:
-    _form = Form(_name, _kind, _need, compiled(_pattern))
-    _at_start = _pattern.startswith(b'^')  # search() would try it at every place of the line
-    BY_NEED.setdefault(_need, []).append((_form.regex.match if _at_start else _form.regex.search, _form))
-for _form in TRAIN_FORMS:  # one that stands between those of another form, or is damaged
-    BY_NEED.setdefault(_form.need, [])
-# Forms whose last line of a file, when it has no end of line, is known to be whole by how it ends.
-SURE = {'own eval', 'star', 'timm star', 'timm test', 'vision test', 'label', 'max accuracy', 'best metric'}
-SURE |= {'own fps', 'spach fps', 'vit fps', 'van fps', 'event', 'log.txt', 'error', 'training time'}
+BY_NEED: Dict[bytes, list] = {form.need: [] for form in TRAIN_FORMS}
+for _name, _kind, _needs, _pattern in OTHER_FORMS:
+    for _need in _needs.split(b'|'):
+        _form = Form(_name, _kind, _need, compiled(_pattern))
+        _at_start = _pattern.startswith(b'^')  # search() would try it at every place of the line
+        BY_NEED.setdefault(_need, []).append((_form.regex.match if _at_start else _form.regex.search, _form))
+for _form in TRAIN_FORMS:  # for those that stand between the lines of another one
+    BY_NEED[_form.need].append((_form.regex.match, _form))
+# Below the header of a summary.csv
+CSV_ROW = Form('csv row', 'row', b',', compiled(rb'(?P<cells><i>(?:,[-+.\w]*)+)$'))
+CSV_HEADER = b'epoch,train_loss'
+# Kinds whose last line of a file, when it has no end of line, is not known to be whole by how it ends.
+UNSURE = {'begin', 'facts', 'resume', 'summary', 'header', 'row', 'ignored'}
 UNSURE_END = re.compile(rb'  max mem: \d*$')  # of a training line; the rest of such lines is sure
 # A line with such a beginning that is of no form is reported as damaged.
 DAMAGED = re.compile(rb'Train: \d+ \[|Train: \[\d|Epoch: \[\d+\] *\[|\* Acc@1 \d|^\{"event')
 
 
-def candidates_of(block: bytes) -> list:
-    """The rows of BY_NEED that can match in a line of this block."""
-    return [(need, forms) for need, forms in BY_NEED.items() if need in block]
+def candidates_of(block: bytes, csv: bool = False) -> list:
+    """The rows of BY_NEED that can match in a line of this block. csv: it may have rows of a summary.csv."""
+    found = [(need, forms) for need, forms in BY_NEED.items() if need in block]
+    return found + ([(CSV_ROW.need, [(CSV_ROW.regex.match, CSV_ROW)])] if csv or CSV_HEADER in block else [])
 
 
 def match(raw: bytes, candidates: list) -> Tuple[Optional[Form], Optional['re.Match[bytes]'], bool]:
-    """A line without its end, and no training line -> (its form, the match), or (None, None); and whether it holds what
-    a form needs.
-    """
+    """A line without its end -> (its form, the match), or (None, None); and whether it holds what a form needs."""
     near = False
     for need, forms in candidates:
         if need in raw:

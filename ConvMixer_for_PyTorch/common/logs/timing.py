@@ -14,9 +14,9 @@ WARMUP, WARMUP_SHARE = 20, 5  # as throughput.warmup_steps: 20 steps, in a short
 SAMPLES = 8  # lines of a block that are asked how many images a step has
 
 
-def rounding(printed: Any) -> float:
-    """How far a printed number may be from what it was: half of its last digit. Of a number of JSON: 0."""
-    return 0.5 * 10.0 ** -len(printed.partition(b'.')[2]) if isinstance(printed, bytes) else 0.0
+def rounding(printed: bytes) -> float:
+    """How far a printed number may be from what it was: half of its last digit."""
+    return 0.5 * 10.0 ** -len(printed.partition(b'.')[2])
 
 
 class Images:
@@ -28,10 +28,12 @@ class Images:
     def __init__(self) -> None:
         self.low, self.high = 0.0, math.inf
 
-    def add(self, rate: bytes, seconds: bytes) -> None:
-        a, b, half, ulp = float(rate), float(seconds), rounding(rate), rounding(seconds)
-        if a > 0:
-            self.low, self.high = max(self.low, (a - half) * (b - ulp)), min(self.high, (a + half) * (b + ulp))
+    def add(self, rates: List[bytes], seconds: List[bytes]) -> None:
+        """Takes some of the lines, as they all say the same."""
+        for i in range(0, len(rates), len(rates) // SAMPLES + 1):
+            a, b, half, ulp = float(rates[i]), float(seconds[i]), rounding(rates[i]), rounding(seconds[i])
+            if a > 0:
+                self.low, self.high = max(self.low, (a - half) * (b - ulp)), min(self.high, (a + half) * (b + ulp))
 
     def multiple_of(self, one: int) -> Optional[int]:
         """The only multiple of `one` that all lines allow, or None."""
@@ -46,125 +48,112 @@ class Images:
 
 
 class Total(NamedTuple):
-    """What some steps took. share: seconds divided by the images of a step, where lines print rates, which tell it more
-    exactly than their times; unsure: how many seconds the rounding of the printed times leaves open.
+    """What some steps took, and how long they waited for data. share: seconds divided by the images of a step, where
+    lines print rates, which tell it more exactly than their times.
     """
 
     steps: int = 0
     seconds: float = 0.0
     waited: float = 0.0
     share: float = 0.0
-    unsure: float = 0.0
 
     def plus(self, other: 'Total') -> 'Total':
         return Total(*map(operator.add, self, other))
 
     def minus(self, other: 'Total') -> 'Total':
-        return Total(*map(operator.sub, self, other))._replace(unsure=self.unsure + other.unsure)
+        return Total(*map(operator.sub, self, other))
 
 
 class Timing:
     """Sums over the steps after the warm-up (.counted) and over all (.all).
 
-    first: the number of an epoch's first step, 0 or 1. A total is that since the epoch began; the sums take in, for
-    each epoch, the last total minus the one at the end of the warm-up.
+    first: the number of an epoch's first step, 0 or 1.
     """
 
-    def __init__(self, first: int, images: Images):
-        self.first, self.images = first, images
+    def __init__(self, first: int):
+        self.first = first
         self.counted, self.all, self.done = Total(), Total(), 0  # done: steps, also those that no window covers
         self.times: Any = collections.Counter()  # of steps as printed; None: some have no line
         self.has_waits = True  # the lines say how long the steps waited for data
-        self.epoch = self.warm_epoch = None  # the epoch of the last lines; the one that holds the warm-up
-        self.start = None  # total at the end of the epoch's warm-up
-        self.last, self.count = Total(), 0  # total at the epoch's last line, and the steps done there
-        self.window = (0, Total())  # the same at its last line whose window follows that of the line before
+        self.rounding = 0.0  # of the printed times
+        self.restart()
 
     def restart(self) -> None:
-        """A process began: it has a warm-up of its own."""
-        self.close()
-        self.warm_epoch = None
+        """A process begins: it has a warm-up of its own."""
+        self.epoch: Optional[int] = None  # of the last lines
+        self.is_warm = False
+        # Since the epoch began: total at the last line, and the steps done there; the same at the last line whose
+        # window follows that of the line before
+        self.last, self.count, self.window = Total(), 0, (0, Total())
 
-    def close(self) -> None:
-        """Ends an epoch: adds its totals to the sums."""
-        self.all, self.done = self.all.plus(self.last), self.done + self.count
-        if self.start is not None and self.last.steps > self.start.steps:
-            self.counted = self.counted.plus(self.last.minus(self.start))
-        self.epoch, self.start, self.last, self.count, self.window = None, None, Total(), 0, (0, Total())
-
-    def lines(self, form: Form, epoch: int, counts: List[int], steps: int, columns: Dict[str, list]) -> None:
-        """Adds lines of one epoch. counts: steps done at each line; steps: of the whole epoch. columns: as printed."""
+    def lines(self, form: Form, epoch: int, counts: List[int], columns: Dict[str, list]) -> None:
+        """Adds lines of one epoch. counts: steps done at each line. columns: as printed."""
         if epoch != self.epoch:
-            self.close()
-            self.epoch, self.warm_epoch = epoch, epoch if self.warm_epoch is None else self.warm_epoch
-            self.start = None if epoch == self.warm_epoch else Total()
-        if form.timing == 'running' and 'fps' in columns:
-            for i in range(0, len(counts), len(counts) // SAMPLES + 1):
-                self.images.add(columns['fps'][i], columns['time'][i])
-        self.has_waits = form.timing == 'interval' or columns.get('data', [None])[0] is not None
-        total, low = getattr(self, f'_{form.timing}')(counts, columns), 0
-        if self.start is None:
-            low = bisect.bisect_left(counts, max(1, min(WARMUP, steps // WARMUP_SHARE)))
-            if low < len(counts):
-                self.start = total(low)
-                low += 1
+            self.is_warm = self.epoch is not None
+            self.epoch, self.last, self.count, self.window = epoch, Total(), 0, (0, Total())
+        if form.timing != 'interval':
+            self.has_waits = columns.get('data', [None])[0] is not None
+            self.rounding = rounding(columns['time'][-1])
+        total, low, before = getattr(self, f'_{form.timing}')(counts, columns), 0, self.last
+        if not self.is_warm:
+            low = bisect.bisect_left(counts, max(1, min(WARMUP, columns['total'][-1] // WARMUP_SHARE))) + 1
+            self.is_warm = low <= len(counts)
+            before = total(low - 1) if self.is_warm else before
         if form.timing != 'running' or counts[-1] - self.count != len(counts) or len(self.times or ()) > VALUES:
             self.times = None
         elif self.times is not None:
             self.times.update(columns['now'][low:])
-        self.last, self.count = total(len(counts) - 1), counts[-1]
+        last = total(len(counts) - 1)
+        self.all, self.done = self.all.plus(last).minus(self.last), self.done + counts[-1] - self.count
+        if self.is_warm:
+            self.counted = self.counted.plus(last).minus(before)
+        self.last, self.count = last, counts[-1]
+
+    # These give the total since the epoch began, at line i of a block
 
     def _running(self, counts: List[int], columns: Dict[str, list]) -> Callable[[int], Total]:
-        """`time` is the mean since the epoch began, so each line is a total by itself."""
+        """`time`, `data` and `fps` are means since the epoch began."""
 
         def total(i: int) -> Total:
-            n, time, rate, wait = (column[i] if column else None for column in (counts, *map(columns.get, NAMES)))
-            share = n / float(rate) if rate and float(rate) > 0 else 0.0
-            return Total(n, n * float(time), n * float(wait or 0), share, n * rounding(time))
+            n, rate = counts[i], float(columns['fps'][i]) if 'fps' in columns else 0.0
+            wait = float(columns['data'][i] or 0) if self.has_waits else 0.0
+            return Total(n, n * float(columns['time'][i]), n * wait, n / rate if rate else 0.0)
 
         return total
 
     def _interval(self, counts: List[int], columns: Dict[str, list]) -> Callable[[int], Total]:
         """`step_ms` is the mean since the line before; `data_wait` or `data_percent`: how much of it was waiting."""
-        gaps, before = list(map(operator.sub, counts, [self.count] + counts)), self.last
         shares, whole = (columns['data_wait'], 1) if 'data_wait' in columns else (columns['data_percent'], 100)
-        means = list(map(float, columns['step_ms']))
-        waits = list(map(operator.mul, means, map(float, shares)))
+        done, before = self.count, self.last
+        times = list(map(operator.mul, map(operator.sub, counts, [done, *counts]), map(float, columns['step_ms'])))
+        waits = list(map(operator.mul, times, map(float, shares)))
 
         def total(i: int) -> Total:
-            ms, waited = (sum(map(operator.mul, gaps[: i + 1], values)) for values in (means, waits))
-            return before.plus(Total(sum(gaps[: i + 1]), ms / 1000, waited / 1000 / whole))
+            n = i + 1
+            return before.plus(Total(counts[i] - done, sum(times[:n]) / 1000, sum(waits[:n]) / 1000 / whole))
 
         return total
 
     def _window(self, counts: List[int], columns: Dict[str, list]) -> Callable[[int], Total]:
-        """`time` is the mean of the last WINDOW steps. Lines whose windows follow each other add up; of the lines
-        between them, the last stands for the steps since.
+        """`time` and `data` are means of the last WINDOW steps. Lines whose windows follow each other add up; of the lines
+        between them, each stands for the steps since.
         """
-        times, waits, followers = columns['time'], columns['data'], [self.window]
-        (at, before), half = self.window, rounding(times[0])
-
-        def added(before: Total, steps: int, i: int) -> Total:
-            unsure = half * math.sqrt(WINDOW * steps)  # the roundings of many windows cancel each other
-            return before.plus(Total(steps, steps * float(times[i]), steps * float(waits[i]), 0.0, unsure))
-
-        for i, count in enumerate(counts):
-            if count - at >= WINDOW or not at:
-                before = added(before, min(count - at, WINDOW), i)
-                at = count
-                followers.append((at, before))
-        self.window = followers[-1]
+        followers = [self.window]  # steps done, and the total there
 
         def total(i: int) -> Total:
-            at, before = followers[bisect.bisect(followers, (counts[i], (math.inf,))) - 1]
-            return added(before, min(counts[i] - at, WINDOW), i)
+            done, before = followers[bisect.bisect(followers, (counts[i], (math.inf,))) - 1]
+            n = min(counts[i] - done, WINDOW)
+            return before.plus(Total(n, n * float(columns['time'][i]), n * float(columns['data'][i])))
 
+        for i, count in enumerate(counts):
+            if count - followers[-1][0] >= WINDOW or not followers[-1][0]:
+                followers.append((count, total(i)))
+        self.window = followers[-1]
         return total
 
     def seconds(self) -> Optional[float]:
         """Of all steps so far."""
-        timed = self.all.plus(self.last)
-        return timed.seconds * (self.done + self.count) / timed.steps if timed.steps else None
+        return self.all.seconds * self.done / self.all.steps if self.all.steps else None
 
     def percentile_ms(self, percent: int) -> Optional[float]:
         """The smallest step time that at least `percent` % of them do not exceed; None where steps are not known."""
@@ -174,6 +163,3 @@ class Timing:
             if wanted <= 0:
                 return 1000 * seconds
         return None
-
-
-NAMES = ('time', 'fps', 'data')  # columns of lines with running means

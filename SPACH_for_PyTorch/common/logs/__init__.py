@@ -1,10 +1,7 @@
 """Reads the logs of trainings, ours and those of other code bases. Its command line is common/log_parser.py.
 
-forms.py          the lines that are known, as regular expressions, and which lines tell which format
-reader.py         bytes -> lines -> forms; handlers.py: what each kind of line does
-log.py            Log: the trainings that one file holds, and where one ends and the next begins
-logged_run.py     LoggedRun: one training; series.py: in which order its lines may come; timing.py, evaluations.py,
-                  curve.py: what is kept of its lines
-numbers.py        LoggedRun -> a summary
-report.py, compare.py, plot.py    the output of the commands
+reader.py     bytes -> lines -> their forms, which forms.py lists
+log.py        Log, what one file holds: logged_run.py, a training; handlers.py, what a line does to it; series.py, in
+              which order lines may come; timing.py, the time of steps; values.py, checked values; curve.py
+numbers.py    a training -> its summary; report.py, compare.py and plot.py: the commands
 """

@@ -1,83 +1,73 @@
 """One training of a log, reduced while its lines are read. Memory does not grow with the log."""
 
-import bisect
 import math
-from typing import Any, Callable, Dict, List, Optional, Set
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from common.logs.curve import Curve
-from common.logs.evaluations import LAG, Evaluation, Evaluations
 from common.logs.forms import Form
-from common.logs.series import EPOCH, YOUNG, Series
+from common.logs.series import BEHIND, EPOCH, Series
 from common.logs.timing import Images, Timing
+from common.logs.values import field, first
+
+MODEL, EMA = 'model', 'ema'  # whose weights were evaluated
+LINES = 64  # lines that are no training lines and are remembered, to know again what other ranks print
+
+
+class Evaluation(NamedTuple):
+    """Accuracies in percent. epoch: as the line states it, else that of the training lines. seconds: since the training
+    began. number: of the line.
+    """
+
+    acc1: float
+    acc5: Optional[float]
+    loss: Optional[float]
+    epoch: Optional[int]
+    seconds: Optional[float]
+    number: int
 
 
 class LoggedRun:
     """One training: its lines in order (.series), and what they say. numbers.summary computes the rest.
 
-    fields: what lines, events and summaries state outright, {name: value}.
+    fields: {name: value} of what needs no further thought: what lines and events state, the last and the best of
+    evaluations, losses.
     """
 
     def __init__(self, fields: Optional[Dict[str, Any]] = None):
         self.fields = dict(fields or {})
         self.tags: Set[str] = set()  # names of the forms of its lines, and which optional parts they had
-        self.segments = 1  # processes, one after the other
-        self.mixed = False  # lines of two processes stand among each other
-        self.series, self.evaluations, self.images = Series(), Evaluations(), Images()
-        self.pending_fields: Dict[str, Any] = {}  # of a process that was announced, and may belong to the next training
-        self.marks: List[Any] = []  # the last announcements, to know again those of other ranks
-        self.rank: Optional[bytes] = None  # the first that spoke, in logs whose lines name their rank
-        # times that the log states, in seconds: of the process's first and last line; and what the processes before
-        # it took
-        self.first_time = self.last_time = None
-        self.passed = 0.0
+        self.series = Series()
+        self.said: Dict[int, int] = {}  # hash of a line that is no training line -> how many of those were before it
+        self.first_time = self.last_time = None  # seconds, that the log states, of the process's first and last line
+        self.passed = 0.0  # seconds that the processes before it took
         self.records = 0  # training lines
-        self.done: Dict[int, int] = {}  # epoch -> its steps that are done
+        self.done: List[Tuple[int, int]] = []  # epochs, ascending, and the steps of each that are done
         self.epoch: Optional[int] = None  # of the last training line
-        self.loss, self.rate = Curve(), Curve()
-        self.first_loss = self.last_loss = self.min_loss = None
+        self.loss, self.rate, self.accuracy = Curve(), Curve(), Curve()
         self.timing: Optional[Timing] = None
-        # images per second that the log states: how many times and their sum; of running means the last counts
-        self.claims, self.claims_sum, self.last_claim = 0, 0.0, None
-        self.claim_lines: List[tuple] = []  # the last lines that stated it: line, epoch, training lines before it
+        self.images = Images()
+        self.claims, self.claims_sum = 0, 0.0  # images per second that the log states: how many times, and their sum
+        self.rising: List[Evaluation] = []  # of the model, each that was the best so far
+        self.evaluated: Optional[int] = None  # epoch of the last evaluation
+        self.waiting: Optional[Evaluation] = None  # its line does not say whose accuracy it is; the next one may
+        self.has_labels = False
 
-    # ---- processes: where this training begins, and where it goes on
+    def again(self, said: bytes) -> bool:
+        """Whether a line that is no training line has just been there: of another rank, or printed twice."""
+        line, now = hash(said), self.records
+        before, self.said[line] = self.said.pop(line, None), now
+        if len(self.said) > LINES:
+            del self.said[next(iter(self.said))]  # the oldest
+        may_be_of_a_rank = self.series.has_ranks or self.series.young()
+        return before is not None and now - before < (BEHIND if may_be_of_a_rank else 2)  # an epoch's record counts one
 
-    def announce(self, kind: str, fields: Dict[str, Any], text: Any = None) -> None:
-        """A line that a process prints when it begins (kind 'begin') or goes on from a checkpoint ('resume').
-
-        The lines after it decide whether another training begins or this one goes on. Where this one has only just
-        begun, the line is another rank's, and so is the same text when it comes again.
-        """
-        series = self.series
-        if not self.records and not self.evaluations.recent:
-            self.fields.update(fields, resumed=kind == 'resume' or self.fields.get('resumed'))
-        elif text not in self.marks and (not series.young() or kind == 'resume'):
-            series.pending = kind if series.pending != 'resume' else series.pending
-            self.pending_fields.update(fields)
-        if text is not None:
-            self.marks = self.marks[-YOUNG:] + [text]
-
-    def resume(self, key: Optional[int] = None) -> None:
-        """A process goes on with this training, at position `key` if that is known: steps done again count once."""
+    def resume(self, fields: Dict[str, Any]) -> None:
+        """A process goes on with this training. fields: what it says of itself. Steps done again count once."""
         self.passed, self.first_time = self.seconds() or 0.0, None
-        self.segments += 1
         if self.timing is not None:
             self.timing.restart()
-        if key is not None:
-            self.done = {epoch: steps for epoch, steps in self.done.items() if epoch < key // EPOCH}
-        self.fields.pop('seconds', None)
-        self.fields.update(self.pending_fields, resumed=True)
-        self.pending_fields, self.evaluations.recent = {}, []
+        self.fields.update(fields, seconds=None, resumed=self.fields.get('resumed', 0) + 1)
         self.series.restart()
-
-    def current_fields(self) -> Dict[str, Any]:
-        """The fields of the process that has been announced last."""
-        return self.pending_fields if self.series.pending else self.fields
-
-    def is_first_rank(self, rank: Optional[bytes]) -> bool:
-        """Whether a line is of the rank that spoke first. Lines that name no rank are."""
-        self.rank = rank if self.rank is None else self.rank
-        return rank is None or rank == self.rank
 
     def tick(self, time: Optional[float]) -> None:
         """A line states a time, in seconds."""
@@ -95,88 +85,75 @@ class LoggedRun:
             return self.passed + self.fields['seconds']
         return self.timing.seconds() if self.timing is not None else None
 
-    # ---- what the lines say
-
-    def train(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
-        """Lines of one form at ascending positions. columns: {group of the form's regex: its values}."""
-        low, total = 0, columns['total']
-        while low < len(keys):
-            high = bisect.bisect_left(keys, (keys[low] // EPOCH + 1) * EPOCH, low)
-            self._train_epoch(form, {name: column[low:high] for name, column in columns.items()}, keys[low:high])
-            low = high
-
-        def place(i: int) -> float:
-            return keys[i] // EPOCH + keys[i] % EPOCH / total[i]
-
-        self._add_losses(list(map(float, columns['loss'])), place)
-        self.records += len(keys)
-        for name in ('peak_memory_mb', 'planned_epochs'):
-            if columns.get(name, [None])[-1] is not None:
-                self.fields[name] = int(columns[name][-1])
-        for name in ('fps', 'images'):
-            at = [i for i, rate in enumerate(columns.get(name, ())) if rate is not None]
-            self._add_rates(form, [columns[name][i] for i in at], lambda i, at=at: place(at[i]))
-        self.go_on()
-
-    def _train_epoch(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
-        """Steps and times of lines that are of one epoch."""
-        epoch, first = keys[0] // EPOCH, form.first
-        if form.timing and self.timing is None:
-            self.timing = Timing(min(1, keys[0] % EPOCH) if first is None else first, self.images)
-        before = epoch * EPOCH + (self.timing.first if self.timing else 1) - 1
-        counts = [key - before for key in keys]
-        self.epoch, self.done[epoch] = epoch, counts[-1]
-        if form.timing:
-            self.timing.lines(form, epoch, counts, columns['total'][-1], columns)
-
-    def _add_losses(self, losses: List[float], place: Callable[[int], float]) -> None:
-        """place(i): where line i stands on a curve, in epochs."""
-        at, finite = range(len(losses)), losses
-        if not math.isfinite(sum(losses)):
-            at = [i for i in at if math.isfinite(losses[i])]
-            finite = [losses[i] for i in at]
-        if finite:
-            self.loss.extend(len(at), lambda i: (place(at[i]), finite[i]))
-            self.first_loss = finite[0] if self.first_loss is None else self.first_loss
-            self.min_loss = min(finite) if self.min_loss is None else min(self.min_loss, min(finite))
-        self.last_loss = losses[-1]
-
-    def _add_rates(self, form: Form, rates: List[bytes], place: Callable[[int], float]) -> None:
-        """Images per second of training lines: means over windows, of which all above 0 count, or running means."""
-        if rates:
-            self.rate.extend(len(rates), lambda i: (place(i), float(rates[i])))
-            above = [rate for rate in map(float, rates) if rate > 0] if form.timing == 'window' else []
-            self.claims, self.claims_sum = self.claims + len(above), self.claims_sum + sum(above)
-            self.last_claim = float(rates[-1]) if form.timing == 'running' else None
-
-    def evaluation(
-        self, number: int, acc1: float, acc5: Any, loss: Any, epoch: Any = None, coarse: bool = False
-    ) -> Evaluation:
-        """An evaluation of the line with this number, which may state its epoch."""
-        where = (self.series.last_key, self.records, self.seconds(), number)
-        return Evaluation(acc1, acc5, loss, self.epoch if epoch is None else epoch, epoch is not None, *where, coarse)
-
-    def claim(self, fps: float, raw: bytes) -> bool:
-        """A line between the training lines states the rate of an epoch. -> False where it is that of another rank:
-        there is one an epoch, and the same line within LAG training lines is no other.
-        """
-        for line, epoch, records in self.claim_lines:
-            if epoch == self.epoch is not None or (raw == line and self.records - records < LAG):
-                return False
-        self.claim_lines = self.claim_lines[-YOUNG:] + [(raw, self.epoch, self.records)]
-        self.claims, self.claims_sum = self.claims + 1, self.claims_sum + fps
-        return True
-
-    def end(self, status: str, reason: Optional[str] = None, weak: bool = False) -> None:
+    def end(self, status: str, reason: Optional[str] = None, weak: bool = False, ended: bool = False) -> None:
         """It came to its end, 'OK' or 'FAILED'. The first end counts: when a rank dies, the other ranks fail after it,
         and what a dying interpreter prints after a good end is none. weak: the reason only says that some process
-        failed.
+        failed. ended: all that was to be done is done.
         """
         if self.fields.get('status') is None or (self.fields.get('weak') and not weak):
             self.fields.update(status=status, reason=reason, weak=weak)
+        self.fields['ended'] = ended or self.fields.get('ended')
         self.series.closed = True
 
     def go_on(self) -> None:
         """The training went on: what looked like an end was none."""
-        if self.fields.get('status') is not None:
-            self.fields.update(status=None, reason=None, ended=False, weak=False)
+        self.fields.update(status=None, reason=None, ended=False, weak=False)
+
+    def train(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
+        """Lines of one form and one epoch at ascending positions. columns: {group of the form's regex: its values}."""
+        self.epoch, steps = keys[0] // EPOCH, columns['total'][-1]
+        if form.timing and self.timing is None:
+            self.timing = Timing(min(1, keys[0] % EPOCH) if form.first is None else form.first)
+        before = self.epoch * EPOCH + (self.timing.first if self.timing else 1) - 1
+        counts = [key - before for key in keys]
+        while self.done and self.done[-1][0] >= self.epoch:
+            self.done.pop()
+        self.done.append((self.epoch, counts[-1]))
+        self.records += len(keys)
+        self.fields.setdefault('resumed', 0)
+        if form.timing:
+            self.timing.lines(form, self.epoch, counts, columns)
+        if form.timing == 'running' and 'fps' in columns:
+            self.images.add(columns['fps'], columns['time'])
+        for name in ('peak_memory_mb', 'planned_epochs'):
+            if columns.get(name, [None])[-1] is not None:
+                self.fields[name] = field(name, columns[name][-1])
+
+        def place(i: int) -> float:
+            """On a curve, in epochs."""
+            return self.epoch + keys[i] % EPOCH / steps
+
+        losses = list(map(float, columns['loss']))
+        self.loss.extend(len(losses), lambda i: (place(i), losses[i]))
+        least = min(filter(math.isfinite, losses), default=math.inf)
+        self.fields.update(final_loss=losses[-1], min_loss=min(least, first(self.fields.get('min_loss'), math.inf)))
+        for rates in filter(None, map(columns.get, ('fps', 'images'))):
+            self._add_rates(form, [i for i, rate in enumerate(rates) if rate is not None], rates, place)
+        self.go_on()
+
+    def _add_rates(self, form: Form, at: List[int], rates: List[bytes], place: Callable[[int], float]) -> None:
+        """Images per second of the lines `at`. Means over windows count each, if above 0; of running means the last."""
+        if at:
+            self.rate.extend(len(at), lambda i: (place(at[i]), float(rates[at[i]])))
+        if form.timing == 'window':
+            above = [rate for rate in (float(rates[i]) for i in at) if rate > 0]
+            self.claims, self.claims_sum = self.claims + len(above), self.claims_sum + sum(above)
+
+    def evaluate(self, owner: str, new: Evaluation) -> None:
+        self.evaluated = new.epoch
+        if owner == EMA:
+            self.fields['ema_acc1'] = new.acc1
+            return
+        self.fields.update(last_acc1=new.acc1, last_acc5=new.acc5, eval_loss=new.loss)
+        self.best(new.acc1, new.epoch, new.seconds)
+        self.accuracy.extend(1, lambda i: (new.epoch, new.acc1))
+        if not self.rising or new.acc1 > self.rising[-1].acc1:
+            self.rising.append(new)
+        self.series.closed = True
+        self.go_on()
+
+    def best(self, acc1: float, epoch: Optional[int], seconds: Optional[float] = None, rounding: float = 0.0) -> None:
+        """An accuracy of the model, which may be its best. rounding: how far it may be from what it was."""
+        known = self.fields.get('best_acc1')
+        if known is None or acc1 > known + rounding:
+            self.fields.update(best_acc1=acc1, best_epoch=epoch, seconds_to_best=seconds)

@@ -3,7 +3,7 @@
 import math
 import sys
 from argparse import Namespace
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional
 from xml.etree import ElementTree
 
 from common.logs import report
@@ -16,12 +16,22 @@ LOWER_IS_BETTER = ('loss', 'step_ms', 'data_wait', 'seconds', 'memory')  # parts
 COMPARED = 'fps best_acc1 last_acc1 ema_acc1 final_loss step_ms_p50 step_ms_p95 data_wait peak_memory_mb seconds'
 
 
-def is_bad(found: Summary) -> bool:
-    return found['status'] == 'FAILED' or found['reason'] == NOT_KNOWN
+class Case(NamedTuple):
+    """One thing that was checked. wrong: why it is not as it should be, or None."""
+
+    name: str
+    value: str
+    wrong: Optional[str] = None
 
 
-def finish(wrong: List[str]) -> int:
+def status_of(found: Summary, before: str = '') -> Case:
+    is_bad = found['status'] == 'FAILED' or found['reason'] == NOT_KNOWN
+    return Case('status', show(found['status']), f'{before}{said(found)}' if is_bad else None)
+
+
+def finish(cases: List[Case]) -> int:
     """Prints what is wrong. -> the exit status"""
+    wrong = [case.wrong for case in cases if case.wrong is not None]
     for reason in wrong:
         print(reason, file=sys.stderr)
     return 1 if wrong else 0
@@ -41,51 +51,36 @@ def pairs(text: str, option: str, example: str) -> Dict[str, float]:
     return found
 
 
-# ---- check
-
-
-class Case(NamedTuple):
-    """One thing that was checked. wrong: why it is not as it should be, or None."""
-
-    name: str
-    value: str
-    wrong: Optional[str]
-
-
 def check(args: Namespace, read: Read) -> int:
+    """The log itself, and what the options ask for."""
     found = read(args.path, target_acc=args.target_acc)
-    cases = checked(args, found)
+    wanted = [(name.strip(), None, '--require') for name in args.require.split(',')]
+    wanted += [(name, least, '--min') for part in args.min or () for name, least in pairs(part, '--min', MIN).items()]
+    wanted += [('best_acc1', args.target_acc, '--target-acc')] if args.target_acc is not None else []
+    cases = [status_of(found), *(number_of(found, args.path, *row) for row in wanted)]
+    if args.finished:
+        not_so = said(found) or 'the log does not say that all epochs were done'
+        cases.append(Case('finished', show(found['finished']), None if found['finished'] else not_so))
     if args.junit:
         write_junit(args.junit, args.path, cases)
     if args.form == 'markdown':
         print(markdown(('check', 'value', 'result'), ((c.name, c.value, c.wrong or 'ok') for c in cases)))
     else:
-        for case in cases:
-            if case.wrong is None:
-                print(f'{case.name} {case.value}')
-    failed = finish([case.wrong for case in cases if case.wrong is not None])
+        print(''.join(f'{case.name} {case.value}\n' for case in cases if case.wrong is None), end='')
+    failed = finish(cases)
     return report.FORMAT_NOT_KNOWN if found['reason'] == NOT_KNOWN else failed
 
 
-def checked(args: Namespace, found: Summary) -> List[Case]:
-    """The log itself, and what the options ask for."""
-    wanted = [(name.strip(), None, '--require') for name in args.require.split(',')]
-    wanted += [(name, least, '--min') for part in args.min or () for name, least in pairs(part, '--min', MIN).items()]
-    wanted += [('best_acc1', args.target_acc, '--target-acc')] if args.target_acc is not None else []
-    cases = [Case('status', show(found['status']), said(found) if is_bad(found) else None)]
-    for name, least, option in wanted:
-        value, wrong = value_of(found, name, option), None
-        if value is None:
-            why = f' ({found["fps_reason"]})' if name == 'fps' and found['fps_reason'] else ''
-            wrong = f'{name} is missing in {args.path}{why}'
-        elif least is not None and value < (in_percent(least, option) if 'acc' in name else least):
-            wrong = f'{name} is {brief(value)}, and at least {least:g} is asked for'
-        source = f' ({found["fps_source"]})' if name == 'fps' else ''
-        cases.append(Case(name if least is None else f'{name} >= {least:g}', brief(value) + source, wrong))
-    if args.finished:
-        not_so = said(found) or 'the log does not say that all epochs were done'
-        cases.append(Case('finished', show(found['finished']), None if found['finished'] else not_so))
-    return cases
+def number_of(found: Summary, path: str, name: str, least: Optional[float], option: str) -> Case:
+    """A number that must be there, and at least so much."""
+    value, wrong = value_of(found, name, option), None
+    if value is None:
+        why = f' ({found["fps_reason"]})' if name == 'fps' and found['fps_reason'] else ''
+        wrong = f'{name} is missing in {path}{why}'
+    elif least is not None and value < (in_percent(least, option) if 'acc' in name else least):
+        wrong = f'{name} is {brief(value)}, and at least {least:g} is asked for'
+    source = f' ({found["fps_source"]})' if name == 'fps' else ''
+    return Case(name if least is None else f'{name} >= {least:g}', brief(value) + source, wrong)
 
 
 def in_percent(value: float, option: str) -> float:
@@ -112,41 +107,37 @@ def clean(text: str) -> str:
     return ''.join(c if c.isprintable() else '?' for c in text)
 
 
-# ---- compare
-
-
 def compare(args: Namespace, read: Read) -> int:
     """Each log against the first."""
     limits = pairs(args.fail_under or FAIL_UNDER, '--fail-under', FAIL_UNDER)
-    if args.scaling is not None and not args.fail_under:
-        limits = {}
+    limits = {} if args.scaling is not None and not args.fail_under else limits
     names = [chr(ord('A') + i) if i < 26 else f'log{i + 1}' for i in range(len(args.paths))]
     logs = [read(path) for path in args.paths]
-    wrong = [f'{path}: {said(log)}' for path, log in zip(args.paths, logs) if is_bad(log)]
     print_comparison(names, args.paths, logs, args.form)
+    cases = [status_of(log, f'{path}: ') for path, log in zip(args.paths, logs)]
     for name, log in zip(names[1:], logs[1:]):
         if args.scaling is not None:
             print_scaling(logs[0], log, name, args.scaling)
-        for key, least in limits.items():
-            wrong += worse(key, least, logs[0], log, name, explicit=bool(args.fail_under))
-    return finish(wrong)
+        cases += [ratio_of(key, least, logs[0], log, name, bool(args.fail_under)) for key, least in limits.items()]
+    return finish(cases)
 
 
 def print_comparison(names: List[str], paths: List[str], logs: List[Summary], form: Optional[str]) -> None:
-    rows = []
+    rows = [['', *names, *(f'{name}/A' for name in names[1:]), '']]
     for key in COMPARED.split():
-        values = [log.get(key) for log in logs]
-        if any(value is not None for value in values):
-            having = [name for name, value in zip(names, values) if value is not None]
-            ratios = [ratio(values[0], value) for value in values[1:]]
+        values = [log[key] for log in logs]
+        having = [name for name, value in zip(names, values) if value is not None]
+        if having:
+            ratios = [
+                f'{value / values[0]:.3f}' if values[0] and value is not None else MISSING for value in values[1:]
+            ]
             only = f'only in {", ".join(having)}' if len(having) < len(names) else ''
             rows.append([key, *map(brief, values), *ratios, only])
-    head = ['', *names, *(f'{name}/A' for name in names[1:]), '']
     if form == 'markdown':
-        print(markdown(head, rows))
+        print(markdown(rows[0], rows[1:]))
         print('\n' + ', '.join(f'{name} = {short_name(path)}' for name, path in zip(names, paths)))
     else:
-        for row in [head, *rows]:
+        for row in rows:
             print(f'{row[0]:<16} ' + ' '.join(f'{cell:>14}' for cell in row[1:-1]) + f'  {row[-1]}'.rstrip())
     sources = {log['fps_source'] for log in logs if log['fps'] is not None}
     if len(sources) > 1:
@@ -154,36 +145,27 @@ def print_comparison(names: List[str], paths: List[str], logs: List[Summary], fo
         print(f'Warning: FPS is {which}; they do not compare.')
 
 
-def ratio(one: Any, two: Any) -> str:
-    return f'{two / one:.3f}' if one and two is not None else MISSING
-
-
 def print_scaling(a: Summary, b: Summary, name: str, times: float) -> None:
     """Efficiency of b on `times` the devices of a; 0: as many as the logs state."""
-    if not times:
-        if not (a['ranks'] and b['ranks']):
-            raise Mistake(
-                '--scaling: the logs do not state their ranks; give how often A has them, such as --scaling 8'
-            )
-        times = b['ranks'] / a['ranks']
-    efficiency = b['fps'] / a['fps'] / times if a['fps'] and b['fps'] and times > 0 else None
-    shown = MISSING if efficiency is None else f'{100 * efficiency:.1f} %'
-    print(f'scaling efficiency of {name} on {times:g} times the devices: {shown}')
-    if efficiency is not None and efficiency > report.TOO_GOOD:
-        print(f'Warning: above {100 * report.TOO_GOOD:.0f} %, a sign of a wrong measurement.')
+    if not times and not (a['ranks'] and b['ranks']):
+        raise Mistake('--scaling: the logs do not state their ranks; give how often A has them, such as --scaling 8')
+    times = times or b['ranks'] / a['ranks']
+    efficiency, too_good = report.efficiency(a, b, times)
+    print(f'scaling efficiency of {name} on {times:g} times the devices: {efficiency}')
+    print(f'Warning: {too_good}\n' if too_good else '', end='')
 
 
-def worse(key: str, least: float, a: Summary, b: Summary, name: str, explicit: bool) -> List[str]:
-    """-> the reason why b fails, or none, as a list.
+def ratio_of(key: str, least: float, a: Summary, b: Summary, name: str, explicit: bool) -> Case:
+    """A number of b as a share of that of a.
 
     A number that only A has is lost in b, which is worse. One that A has not matters only where the user asked for it.
     """
-    one, two = value_of(a, key, '--fail-under'), value_of(b, key, '--fail-under')
+    one, two, wrong = value_of(a, key, '--fail-under'), value_of(b, key, '--fail-under'), None
     if one is None or two is None:
-        matters = explicit or one is not None
-        return [f'{key} is missing in {name if two is None else "A"}'] if matters else []
+        missing = f'{key} is missing in {name if two is None else "A"}'
+        return Case(key, MISSING, missing if explicit or one is not None else None)
     good, base = (one, two) if any(word in key for word in LOWER_IS_BETTER) else (two, one)
     found = good / base if base else math.inf if good else 1.0
-    if found >= least:
-        return []
-    return [f'{key} is worse in {name}: {brief(two)} against {brief(one)}, {found:.3f} of it, less than {least:g}']
+    if found < least:
+        wrong = f'{key} is worse in {name}: {brief(two)} against {brief(one)}, {found:.3f} of it, less than {least:g}'
+    return Case(key, f'{found:.3f}', wrong)

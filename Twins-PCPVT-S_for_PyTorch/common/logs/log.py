@@ -1,21 +1,24 @@
 """Log: what one file holds. Lines are handed to the training that they belong to."""
 
+import math
+import operator
+import re
 from typing import Any, BinaryIO, Dict, List, Optional
 
 from common.logs import numbers
-from common.logs.evaluations import MODEL
 from common.logs.forms import Form, describe
 from common.logs.handlers import HANDLERS
-from common.logs.logged_run import LoggedRun
+from common.logs.logged_run import MODEL, LoggedRun
 from common.logs.reader import Reader
-from common.logs.series import ALTERNATING
-from common.logs.values import stamp
+from common.logs.series import EPOCH
+from common.logs.values import fields, real, stamp
 
 MAX_RUNS = 50  # the last ones are kept
 MAX_PROBLEMS = 100
 BAD_VALUES = (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError)
-UNKNOWN_OWNER = 'an accuracy, and no line says whether it is that of the averaged weights; left out'
-MIXED = 'lines of two processes stand among each other; what they add up to cannot be told'
+# Kinds of which a process may print the same line again; any other is then that of another rank
+MAY_COME_AGAIN = {'begin', 'facts', 'summary'}
+BEFORE_RECORDS = MAY_COME_AGAIN | {'resume', 'event', 'ignored', 'header'}  # of these a process begins with
 
 
 class Log:
@@ -31,10 +34,10 @@ class Log:
         self.problems: List[str] = []
         self.more_problems = 0
         self.runs, self.begun = [LoggedRun()], 1
+        self.announced: Optional[Dict[str, Any]] = None  # what a process that has no lines yet says of itself
         self.unreadable: Optional[str] = None
-        self.ignored_at: Optional[int] = None  # the line that told of an exception that Python ignores
+        self.ignored_at = -math.inf  # the line that told of an exception that Python ignores
         self.csv_columns: List[str] = []
-        self.csv_owner = MODEL  # whose accuracies a summary.csv holds
 
     @property
     def run(self) -> LoggedRun:
@@ -55,7 +58,7 @@ class Log:
     def read(self, stream: BinaryIO, head: bytes = b'') -> 'Log':
         """Reads a binary stream to its end, in bounded memory. head: what has been read of it already. -> itself"""
         Reader(self).read(stream, head)
-        self.settle_evaluations(at_end=True)
+        self.settle_evaluation(at_end=True)
         if self.more_problems:
             self.problems.append(f'{self.path}: {self.more_problems} more problems')
         return self
@@ -73,89 +76,109 @@ class Log:
         found['problems'] = self.problems + [f'{self.path}: {text}' for text in found['problems']]
         return found
 
-    # ---- trainings
+    def announce(self, resumed: bool) -> None:
+        """A process says that it begins, or, if `resumed`, that it goes on from a checkpoint.
+
+        Where a process has only just begun, the line is another rank's. Else the lines after it decide whether another
+        training begins or this one goes on.
+        """
+        if not self.run.series.begun():
+            self.run.fields['resumed'] = self.run.fields.get('resumed') or int(resumed)
+        elif resumed:
+            self.resume()
+        elif not self.run.series.young() and self.announced is None:
+            self.announced = {}
+
+    def state(self, values: Dict[str, Any]) -> None:
+        """Takes the fields among what a process says of itself."""
+        (self.run.fields if self.announced is None else self.announced).update(fields(values))
+
+    def resume(self) -> None:
+        """A process goes on with the training."""
+        self.run.resume(self.announced or {})
+        self.announced = None
 
     def begin(self) -> None:
         """Another training begins."""
-        self.settle_evaluations(at_end=True)
-        self.runs.append(LoggedRun(self.run.pending_fields))
+        self.settle_evaluation(at_end=True)
+        self.runs.append(LoggedRun(self.announced))
+        self.announced = None
         self.begun += 1
         del self.runs[:-MAX_RUNS]
 
-    def settle(self, raw: bytes) -> None:
+    def settle(self, time: Optional[float]) -> None:
         """A record that is no training line came. If a process was announced before it, it is its first."""
-        if self.run.series.pending == 'begin':
+        if self.announced is not None:
             self.begin()
-        elif self.run.series.pending == 'resume':
-            self.run.resume()
-        self.run.tick(stamp(raw))
+        self.run.tick(time)
 
-    def settle_evaluations(self, at_end: bool = False) -> None:
-        """No label of an evaluation comes any more: training lines did, or the log is at its end."""
-        evaluations, known = self.run.evaluations, describe(self.run.tags) if at_end else None
-        due = known is not None and known.name in ('deit', 'swin') and evaluations.best is None
-        for left_out in evaluations.settle(due) if evaluations.unlabelled else ():
-            self.problem(left_out.number, UNKNOWN_OWNER)
+    def settle_evaluation(self, at_end: bool = False) -> None:
+        """No label of an evaluation comes any more: other lines did, or the log is at its end."""
+        run, waiting = self.run, self.run.waiting
+        if waiting is not None:
+            run.waiting = None
+            if run.has_labels or (at_end and self.format in ('deit', 'swin') and not run.rising):
+                what = 'an accuracy, and no line says whether it is that of the averaged weights; left out'
+                self.problem(waiting.number, what)
+            else:
+                run.evaluate(MODEL, waiting)
 
-    def evaluated(self, new: bool) -> None:
-        """After a line of an evaluation, which is a new one of the model or not."""
-        if new:
-            self.run.series.closed = True
-            self.run.go_on()
-
-    # ---- lines
-
-    def handle(self, form: Form, values: Dict[str, bytes], raw: bytes, number: int) -> None:
-        """Takes any line but a training line. values: groups of the form's regex."""
+    def handle(self, form: Form, found: 're.Match[bytes]', raw: bytes, number: int) -> None:
+        """Takes any line but a training line. found: the match of the form's regex."""
+        if form.kind not in MAY_COME_AGAIN and self.run.again(found.group()):
+            return
+        values = found.groupdict()
         try:
-            HANDLERS[form.kind](self, values, raw, number)
+            if form.kind not in BEFORE_RECORDS:
+                self.settle(stamp(raw))
+            HANDLERS[form.kind](self, form, values, number)
+            self._tag(form, values)
         except BAD_VALUES as e:
             self.problem(number, f'a line that holds no {form.name} ({type(e).__name__})')
-            return
-        self._tag(form, values)
 
-    def train(self, form: Form, columns: Dict[str, list], keys: List[int], number: int) -> None:
-        """Takes training lines of one form, in the order of the log. columns: {group of the regex: its values}."""
-        if self.run.series.ascends(keys):
-            self.run.series.remember(keys)
-            self._take(form, columns, keys)
-        else:
-            self._sort_out(form, columns, keys, number)
-        for at in (0, -1):
-            clock, before = columns.get('clock'), columns.get('stamp')
-            self.run.tick(float(clock[at]) if clock else stamp(before[at]) if before and before[at] else None)
+    def train_lines(self, form: Form, columns: List[list], number: int) -> None:
+        """Takes training lines of one form, in the order of the log, all but those of a step beyond their epoch.
+        columns: of the groups of its regex. number: of a line near them.
+        """
+        named = dict(zip(sorted(form.regex.groupindex, key=form.regex.groupindex.get), columns))
+        epochs, totals = ({value: int(value) for value in set(named[name])} for name in ('epoch', 'steps'))
+        steps, named['total'] = list(map(int, named['step'])), list(map(totals.get, named['steps']))
+        keys = [epochs[epoch] * EPOCH + step for epoch, step in zip(named['epoch'], steps)]
+        if any(map(operator.gt, steps, named['total'])):
+            sound = [i for i, step in enumerate(steps) if step <= named['total'][i]]
+            beyond = len(keys) - len(sound)
+            self.problem(number, f'{beyond} training lines up to here have impossible steps; left out')
+            named, keys = {name: [column[i] for i in sound] for name, column in named.items()}, [keys[i] for i in sound]
+        if keys:
+            self.train(form, named, keys)
 
-    def _sort_out(self, form: Form, columns: Dict[str, list], keys: List[int], number: int) -> None:
-        """Lines that do not simply go on: of several ranks, printed twice, of another training or of a resumed one."""
-        chosen: List[int] = []
-
-        def take() -> None:
-            picked = {name: [column[i] for i in chosen] for name, column in columns.items()}
-            self._take(form, picked, [keys[i] for i in chosen])
-            chosen.clear()
-
-        for i, key in enumerate(keys):
-            where = self.run.series.place(key)
-            if self.run.series.jumps >= ALTERNATING and not self.run.mixed:
-                self.run.mixed = True
-                self.problem(number, MIXED)
-            if where in ('again', 'odd'):
-                continue
-            if where != 'next':
-                take()
-                if where == 'new':
-                    self.begin()
-                else:
-                    self.run.resume(key)
-            self.run.series.remember([key])
-            chosen.append(i)
-        take()
+    def train(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
+        """Gives training lines to the training that they belong to. columns: {group: its values}; keys: positions."""
+        first, start = self.run.series.first, 0
+        if self.announced is not None and (first is None or keys[0] <= first):
+            self.begin()
+        elif self.announced is not None:
+            self.resume()
+        while start < len(keys):
+            chosen, start, what = self.run.series.take(keys, start)
+            if chosen:
+                self.settle_evaluation()
+                self._take(
+                    form,
+                    {name: [column[i] for i in chosen] for name, column in columns.items()},
+                    [keys[i] for i in chosen],
+                )
+            if what == 'new':
+                self.begin()
+            elif what == 'resume':
+                self.resume()
 
     def _take(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
-        if keys:
-            self.settle_evaluations()
-            self.run.train(form, columns, keys)
-            self._tag(form, {name: column[0] for name, column in columns.items()})
+        clock, before = columns.get('clock'), columns.get('stamp')
+        for at in (0, -1):
+            self.run.tick(real(clock[at]) if clock else stamp(before[at]) if before and before[at] else None)
+        self.run.train(form, columns, keys)
+        self._tag(form, {name: column[0] for name, column in columns.items()})
 
     def _tag(self, form: Form, values: Dict[str, Any]) -> None:
         """Notes the line's form, and which optional parts it had, by which the format is told."""

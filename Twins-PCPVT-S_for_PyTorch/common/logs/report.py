@@ -8,18 +8,16 @@ import json
 import os
 import sys
 from argparse import Namespace
-from typing import Any, Callable, Dict, Iterable, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from common.messages import MISSING, show
 
 Summary = Dict[str, Any]  # of numbers.summary
 Read = Callable[..., Summary]
 
-BEST = ('best_acc1', 'last_acc1')
-SHORT = {'fps': ('fps',), 'acc': BEST, 'acc1': BEST, 'loss': ('final_loss',)}  # names of a command -> keys
+SHORT = {'acc': 'best_acc1', 'acc1': 'best_acc1', 'loss': 'final_loss'}  # names of a command -> keys
 NOT_FLAT = ('loss_curve', 'fps_curve', 'evaluations', 'problems')
-ALWAYS = ('fps', 'best_acc1', 'final_loss')  # printed as N/A where there is none
-APART = ('status', 'reason', 'fps_source', 'fps_meaning')  # printed in their own way
+ALWAYS = ('status', 'fps', 'best_acc1', 'final_loss')  # printed as N/A where there is none
 TOO_GOOD = 1.05  # scaling efficiency; above it, one of the two figures was measured wrongly
 FORMAT_NOT_KNOWN = 3  # exit status
 
@@ -35,11 +33,12 @@ def brief(value: Any) -> str:
 
 def value_of(found: Summary, name: str, option: str) -> Any:
     """The number behind a name that was given with an option, or None. Mistake where there is no such name."""
-    keys = SHORT.get(name, (name,))
-    for key in keys:
-        if key not in found:
-            raise Mistake(f'{option}: there is no {name!r}; there are fps, acc, loss and the keys of summary --json')
-    return next((found[key] for key in keys if found[key] is not None), None)
+    if SHORT.get(name, name) not in found:
+        raise Mistake(f'{option}: there is no {name!r}; there are fps, acc, loss and the keys of summary --json')
+    value = found[SHORT.get(name, name)]
+    if option != '--require' and isinstance(value, (str, list)):
+        raise Mistake(f'{option}: {name} is no number')
+    return value
 
 
 def markdown(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
@@ -58,9 +57,6 @@ def short_name(path: str) -> str:
     return os.path.basename(path.rstrip('/'))
 
 
-# ---- summary
-
-
 def summary(args: Namespace, read: Read) -> int:
     found = read(args.path, target_acc=args.target_acc)
     flat = {key: value for key, value in found.items() if key not in NOT_FLAT}
@@ -73,7 +69,13 @@ def summary(args: Namespace, read: Read) -> int:
     elif args.form == 'markdown':
         print(markdown(('key', 'value'), ((key, brief(value)) for key, value in flat.items())))
     else:
-        print_text(found, flat)
+        if found['reason']:
+            print(said(found))
+        for key, value in flat.items():
+            if key in ALWAYS or (value is not None and key != 'reason'):
+                print(f'{key:<18} {brief(value)}')
+        if found['runs'] > 1:
+            print('PATH#1 is the first of these runs, PATH#-1 or PATH the last')
     if args.form != 'json':
         for problem in found['problems']:
             print(problem, file=sys.stderr)
@@ -82,53 +84,30 @@ def summary(args: Namespace, read: Read) -> int:
     return 0
 
 
-def print_text(found: Summary, flat: Summary) -> None:
-    if found['reason']:
-        print(said(found))
-    if found['runs'] > 1:
-        print(f'{found["runs"]} runs in this log; PATH#1 is the first, PATH#-1 or PATH the last:')
-    for key, value in flat.items():
-        if key in ALWAYS or (value is not None and key not in APART):
-            print(f'{key:<18} {brief(value)}{explained(found, key)}')
-    if not found['reason']:
-        status = found['status'] or 'the log does not say that the run ended'
-        print(f'{"status":<18} {status}')
-
-
-def explained(found: Summary, key: str) -> str:
-    if key == 'fps' and found['fps_source'] == 'measured':
-        return '   (measured: images over seconds after the warm-up)'
-    if key in ('fps', 'fps_claimed') and found['fps_meaning']:
-        return f'   (claimed: {found["fps_meaning"]})'
-    return ''
-
-
-# ---- table
-
-
 def table(args: Namespace, read: Read) -> int:
     """A row for each log. Where one log of a network is of one rank, the others' rows say how well they scale."""
     rows = [(path, read(path)) for path in args.paths]
-    single = {found['network']: found for _, found in rows if found['ranks'] == 1 and found['fps'] and found['network']}
+    single = {found['network']: found for _, found in rows if found['ranks'] == 1 and found['network']}
     lines: List[List[Any]] = []
     for path, found in rows:
         name = f'{found["ranks"]}p-{(found["device_kind"] or "device").upper()}' if found['ranks'] else short_name(path)
-        scaling = scaling_of(found, single.get(found['network']))
-        if scaling is not None and scaling > TOO_GOOD:
-            warning = f'{name} scales above {100 * TOO_GOOD:.0f} %, a sign of a wrong measurement.'
-            print(f'Warning: {warning}', file=sys.stderr)
+        one, ranks = single.get(found['network']), found['ranks'] or 1
+        scaling, too_good = efficiency(one, found, ranks) if one and ranks > 1 else (MISSING, '')
+        if too_good:
+            print(f'Warning: {name} scales {too_good}', file=sys.stderr)
         failed, unknown = found['status'] == 'FAILED', found['format'] is None
         fps = 'FAILED' if failed else 'format not known' if unknown else show(found['fps'], 2)
-        cells = [name, show(None if failed else found['best_acc1'], 3), fps, found['fps_source']]
-        cells.append(None if scaling is None else f'{100 * scaling:.1f} %')
+        cells = [name, show(None if failed else found['best_acc1'], 3), fps, found['fps_source'], scaling]
         cells += [found[key] for key in ('epochs', 'precision', 'torch')]
         lines.append(['-' if value in (None, MISSING) else value for value in cells])
     print(markdown(('name', 'Acc@1', 'FPS', 'FPS is', 'scaling', 'epochs', 'AMP', 'PyTorch'), lines))
     return 0
 
 
-def scaling_of(found: Summary, one: Optional[Summary]) -> Optional[float]:
-    """Efficiency of a training on several ranks, beside that of the same network on one; or None."""
-    if one is None or not found['fps'] or found['ranks'] <= 1:
-        return None
-    return found['fps'] / one['fps'] / found['ranks']
+def efficiency(one: Summary, many: Summary, times: float) -> Tuple[str, str]:
+    """-> how well a training scales on so many times the devices of another, in percent, and a warning or ''."""
+    if not (one['fps'] and many['fps'] and times > 0):
+        return MISSING, ''
+    found = many['fps'] / one['fps'] / times
+    warning = f'above {100 * TOO_GOOD:.0f} %, a sign of a wrong measurement.' if found > TOO_GOOD else ''
+    return f'{100 * found:.1f} %', warning

@@ -3,24 +3,21 @@
 import math
 from typing import Any, Dict, List, Optional, Tuple
 
-from common.logs.evaluations import EMA, MODEL
 from common.logs.forms import LOOKED_FOR, Format, describe
 from common.logs.logged_run import LoggedRun
+from common.logs.series import ALTERNATING
 from common.logs.values import first
 
+OF_THE_RUN = 'network model device device_kind ranks world_size batch_size precision torch'.split()
 KEYS = """
-    format status finished network case case_name model device device_kind ranks batch_size precision torch checkpoint
-    fps fps_source fps_claimed fps_run step_ms step_ms_p50 step_ms_p95 data_wait measured_steps
-    global_batch peak_memory_mb best_acc1 best_epoch seconds_to_best last_acc1 last_acc5 last_epoch ema_acc1 eval_loss
-    first_loss final_loss min_loss steps logged_steps epochs seconds resumed seconds_to_target
-    reason fps_reason fps_meaning
+    format status finished network model device device_kind ranks batch_size precision torch
+    fps fps_source fps_claimed step_ms step_ms_p50 step_ms_p95 data_wait global_batch peak_memory_mb
+    best_acc1 best_epoch seconds_to_best last_acc1 last_acc5 ema_acc1 eval_loss final_loss min_loss
+    steps logged_steps epochs seconds resumed seconds_to_target reason fps_reason fps_meaning
 """.split()
-OF_THE_RUN = 'network case case_name model device device_kind batch_size precision torch checkpoint'.split()
-CURVES = ('loss_curve', 'fps_curve', 'evaluations')
-ROUNDING = 0.006  # percent; the best accuracy that a log states may be printed with two decimals
-TOO_COARSE = 0.02  # of the time; more must not be open by the rounding of the printed times
+TOO_COARSE = 0.02  # of the time of a step; its printed digits must not leave open more
 NEAR = 0.1  # how far the FPS of a summary times the time of a step may be from the images of a step
-MIXED = 'lines of two processes stand among each other'
+MIXED = 'lines of two processes stand among each other; what they add up to cannot be told'
 NOT_KNOWN = f'the format is not known; looked for: {LOOKED_FOR}'
 
 
@@ -31,44 +28,43 @@ def summary(run: LoggedRun, batch: Optional[int] = None, target_acc: Optional[fl
     batch: images of all ranks per step, for logs that do not state it.
     target_acc: percent; seconds_to_target is the time when an evaluation of the model first reached it.
     """
-    if run.timing is not None:
-        run.timing.close()
-    known, problems, stated = describe(run.tags), [], run.fields
-    found: Dict[str, Any] = dict.fromkeys(KEYS)
-    found.update((name, stated.get(name)) for name in (OF_THE_RUN if run.mixed else KEYS) if name != 'fps')
+    known, problems = describe(run.tags), []
+    if run.series.strays >= ALTERNATING:
+        problems.append(MIXED)
+        run = LoggedRun({name: run.fields.get(name) for name in OF_THE_RUN})
+        run.fields.update(reason=MIXED, fps_reason=MIXED)
+    found: Dict[str, Any] = {name: run.fields.get(name) for name in KEYS}
     found.update(format=known.name if known else None, ranks=ranks(run, known))
-    if not run.mixed:
-        found.update(counts(run), global_batch=global_batch(run, known, batch, problems))
-        found.update(throughput(run, found, problems))
-        found.update(accuracy(run, target_acc))
-    found['finished'] = None if run.mixed else finished(run)
-    found['fps_reason'] = MIXED if run.mixed else found['fps_reason']
+    found['seconds'] = first(run.seconds(), run.fields.get('e2e_seconds'))
+    if run.records:
+        found['epochs'] = len(run.done)
+    if run.timing is not None:
+        found.update(steps=sum(steps for _, steps in run.done), logged_steps=run.records)
+    found['global_batch'] = global_batch(run, known, batch, problems)
+    found.update(throughput(run, found, problems))
+    if found['best_acc1'] is None:
+        found['best_acc1'] = found['last_acc1']
+    reached = [new.seconds for new in run.rising if target_acc is not None and new.acc1 >= target_acc]
+    found['seconds_to_target'] = reached[0] if reached else None
+    found['finished'] = finished(run)
     found['status'], found['reason'] = verdict(run, found)
-    found['fps_meaning'] = known.fps if known and found['fps_claimed'] is not None else None
-    found.update(zip(CURVES, (curve.all() for curve in (run.loss, run.rate, run.evaluations.curve))))
-    for name, value in found.items():
-        found[name] = None if isinstance(value, float) and not math.isfinite(value) else value
+    if known and known.fps and found['fps_claimed'] is not None:
+        found['fps_meaning'] = f'claimed: {known.fps}'
+    found = {name: value if finite(value) else None for name, value in found.items()}
+    curves = dict(loss_curve=run.loss, fps_curve=run.rate, evaluations=run.accuracy)
+    found.update((name, [point for point in curve.all() if finite(point[1])]) for name, curve in curves.items())
     return dict(found, problems=problems)
 
 
-def counts(run: LoggedRun) -> Dict[str, Any]:
-    """Losses; seconds since the training began; how many steps and epochs the log shows, those done twice once."""
-    found: Dict[str, Any] = dict(seconds=first(run.seconds(), run.fields.get('e2e_seconds')))
-    found['resumed'] = run.segments - 1 + bool(run.fields.get('resumed') and run.segments == 1)
-    if run.records:
-        found.update(epochs=len(run.done), first_loss=run.first_loss, final_loss=run.last_loss, min_loss=run.min_loss)
-    if run.timing is not None:
-        found.update(steps=sum(run.done.values()), logged_steps=run.records)
-    return found
-
-
-# ---- throughput
+def finite(value: Any) -> bool:
+    """Whether JSON can hold it."""
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def ranks(run: LoggedRun, known: Optional[Format]) -> Optional[int]:
     """How many processes trained. Beside a node's batch size, world_size may count nodes or processes."""
     world = run.fields.get('world_size') if known and known.batch == 'process' else None
-    return first(run.fields.get('ranks'), world)
+    return first(run.fields.get('ranks'), int(world) if world else None)
 
 
 def global_batch(run: LoggedRun, known: Optional[Format], asked: Optional[int], problems: List[str]) -> Optional[int]:
@@ -77,7 +73,7 @@ def global_batch(run: LoggedRun, known: Optional[Format], asked: Optional[int], 
     if given is None and one and known and known.batch == 'node':
         given = one if run.fields.get('world_size') in (-1, 1) else run.images.multiple_of(one)
         if given is None:
-            problems.append(f'batch_size {one} is that of a node, and the log does not say how many nodes there are')
+            problems.append(f'batch_size {one} is that of a node, and nothing tells how many images all nodes have')
     elif given is None and one and world and 'summary' not in run.tags:
         given = one * world
     if given and run.images.excludes(given):
@@ -93,19 +89,17 @@ def throughput(run: LoggedRun, found: Dict[str, Any], problems: List[str]) -> Di
     fps_source: 'measured', where all images of the steps after the warm-up were divided by their seconds, by our own
     trainer or here; 'claimed', where it is what a log of another code base states; None, and then fps_reason says why.
     """
-    timing, stated, reason = run.timing, run.fields, found['fps_reason']
+    stated, reason = run.fields, run.fields.get('fps_reason')
     claimed = first(stated.get('fps'), claim(run, found['ranks'], problems))
-    more = step_times(timing) if timing is not None else {}
-    more = {name: value for name, value in more.items() if stated.get(name) is None}
+    times = {name: value for name, value in step_times(run).items() if stated.get(name) is None}
     if stated.get('step_time'):
-        more['step_ms'] = summary_step_ms(run, problems)
-    fps = stated.get('fps') if stated.get('measured') else None
+        times['step_ms'] = summary_step_ms(run, problems)
+    fps, source = stated.get('fps') if stated.get('measured') else None, 'measured'
     if fps is None and not reason:
-        fps, reason = fps_by_times(timing, found['global_batch'], more.get('step_ms') is not None)
-    source = 'measured' if fps is not None else None
-    if fps is None and not found['fps_reason'] and claimed is not None:
-        fps, source = claimed, 'claimed'
-    return dict(more, fps=fps, fps_source=source, fps_reason=reason, fps_claimed=claimed)
+        fps, reason = fps_by_times(run.timing, found['global_batch'], times.get('step_ms') is not None)
+        if fps is None:
+            fps, source = claimed, 'claimed'
+    return dict(times, fps=fps, fps_source=source if fps is not None else None, fps_reason=reason, fps_claimed=claimed)
 
 
 def claim(run: LoggedRun, world: Optional[int], problems: List[str]) -> Optional[float]:
@@ -113,22 +107,26 @@ def claim(run: LoggedRun, world: Optional[int], problems: List[str]) -> Optional
     if 'meter train:images' in run.tags and world != 1:
         problems.append("img/s is one process's, and not the training's; left out")
         return None
-    return run.claims_sum / run.claims if run.claims else run.last_claim
+    if run.claims:
+        return run.claims_sum / run.claims
+    return run.rate.last[1] if 'timm train' in run.tags else None  # a running mean: the last one counts
 
 
-def step_times(timing: Any) -> Dict[str, Any]:
+def step_times(run: LoggedRun) -> Dict[str, Any]:
     """The mean step and its percentiles in milliseconds, and the share of the time that was spent waiting for data.
     Percentiles only where the log has the time of every step. Nothing where the times were printed too coarsely.
     """
-    counted = timing.counted
-    if not counted.seconds or counted.unsure > TOO_COARSE * counted.seconds:
+    timing = run.timing
+    if timing is None or not timing.counted.seconds:
+        return {}
+    steps, seconds = timing.counted.steps, timing.counted.seconds
+    if timing.rounding * steps > TOO_COARSE * seconds:
         return {}
     return {
-        'measured_steps': counted.steps,
-        'step_ms': 1000 * counted.seconds / counted.steps,
+        'step_ms': 1000 * seconds / steps,
         'step_ms_p50': timing.percentile_ms(50),
         'step_ms_p95': timing.percentile_ms(95),
-        'data_wait': counted.waited / counted.seconds if timing.has_waits else None,
+        'data_wait': timing.counted.waited / seconds if timing.has_waits else None,
     }
 
 
@@ -160,30 +158,6 @@ def summary_step_ms(run: LoggedRun, problems: List[str]) -> Optional[float]:
     return None
 
 
-# ---- accuracy, losses, end
-
-
-def accuracy(run: LoggedRun, target_acc: Optional[float]) -> Dict[str, Any]:
-    """The last evaluation and the best one of the model, and the last of the averaged weights (ema_acc1).
-    What the log calls its best counts where it is better than those in it.
-    """
-    stated, evaluations = run.fields, run.evaluations
-    found: Dict[str, Any] = {}
-    last, best, averaged = evaluations.last.get(MODEL), evaluations.best, evaluations.last.get(EMA)
-    if last is not None:
-        found.update(last_acc1=last.acc1, last_acc5=last.acc5, last_epoch=last.epoch, eval_loss=last.loss)
-        found.update(best_acc1=best.acc1, best_epoch=best.epoch, seconds_to_best=best.seconds)
-    if averaged is not None:
-        found['ema_acc1'] = averaged.acc1
-    claim, epoch = evaluations.best_claim or (stated.get('best_acc1'), stated.get('best_epoch'))
-    if claim is not None and (best is None or claim > best.acc1 + ROUNDING):
-        found.update(best_acc1=claim, best_epoch=epoch, seconds_to_best=None)
-    elif best is None:
-        found['best_acc1'] = stated.get('last_acc1')
-    reached = [time for acc1, time in evaluations.rising if target_acc is not None and acc1 >= target_acc]
-    return dict(found, seconds_to_target=reached[0] if reached else None)
-
-
 def finished(run: LoggedRun) -> Optional[bool]:
     """Whether all epochs were done; None where the log says neither that it ended nor how many there were to be."""
     planned, ok = run.fields.get('planned_epochs'), run.fields.get('status') == 'OK'
@@ -194,7 +168,7 @@ def finished(run: LoggedRun) -> Optional[bool]:
     last = planned - 1
     if 'swin train' in run.tags:  # Swin's kin number epochs from where they number steps
         last += run.timing.first
-    return run.epoch >= last and (ok or any(new.epoch == run.epoch for new in run.evaluations.last.values()))
+    return run.epoch >= last and (ok or run.evaluated == run.epoch)
 
 
 def verdict(run: LoggedRun, found: Dict[str, Any]) -> Tuple[Optional[str], Optional[str]]:
@@ -204,11 +178,11 @@ def verdict(run: LoggedRun, found: Dict[str, Any]) -> Tuple[Optional[str], Optio
     status, reason = run.fields.get('status'), run.fields.get('reason')
     if status == 'FAILED':
         return status, reason
-    if run.last_loss is not None and not math.isfinite(run.last_loss):
+    if not finite(found['final_loss']):
         return 'FAILED', 'the last loss is no number'
     if found['finished'] is False:
         where = f'the log ends in epoch {run.epoch}, and {run.fields["planned_epochs"]:g} epochs were planned'
         return 'UNFINISHED', f'{where}: it was cut short, or still runs'
-    if run.mixed or (status is None and found['format'] is None):
-        return None, MIXED if run.mixed else NOT_KNOWN
+    if status is None and found['format'] is None:
+        return None, NOT_KNOWN
     return status, reason

@@ -1,11 +1,18 @@
-"""From the bytes of a line to checked values."""
+"""From the bytes of a line, or the values of JSON, to checked values."""
 
 import calendar
 import re
-from typing import Any, Optional
+from typing import Any, Dict, Mapping, Optional
 
 # What a logger or a container writes before a line
 STAMP = re.compile(rb'[^\d\n]{0,9}([12]\d{3})-(0[1-9]|1[0-2])-(\d\d)[ T](\d\d):(\d\d):(\d\d)')
+# What lines, events and results state outright: texts, how many of something there are, and other numbers
+TEXTS = 'network model device device_kind precision torch model_ema status reason fps_reason'.split()
+COUNTS = 'ranks batch_size global_batch planned_epochs best_epoch epochs'.split()
+NUMBERS = """
+    world_size fps step_ms step_ms_p50 step_ms_p95 data_wait peak_memory_mb e2e_seconds
+    last_acc1 last_acc5 best_acc1 ema_acc1 eval_loss final_loss min_loss
+""".split()
 
 
 def text(raw: bytes) -> str:
@@ -19,34 +26,32 @@ def text(raw: bytes) -> str:
 
 
 def real(value: Any) -> Optional[float]:
-    """A value of JSON: the number itself if it is a finite number, else None."""
+    """A number of a line or of JSON if it is finite, else None. ValueError for bytes that are no number."""
+    value = float(value) if isinstance(value, bytes) else value
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e18 else None
 
 
-def count(value: Any) -> Optional[int]:
-    """A value of JSON: the number itself if it can be how many of something there are, else None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9 else None
+def field(name: str, value: Any) -> Any:
+    """The value of a field, as a line or JSON gives it, or None where it is no such value."""
+    if name in TEXTS:
+        value = text(value) if isinstance(value, bytes) else value
+        return value if isinstance(value, str) else None
+    value = real(value)
+    if name in COUNTS and value is not None:
+        return int(value) if value == int(value) and 0 <= value < 10**9 else None
+    return value
 
 
-def words(value: Any) -> Optional[str]:
-    """A value of JSON: the text itself, else None."""
-    return value if isinstance(value, str) else None
+def fields(values: Mapping[str, Any]) -> Dict[str, Any]:
+    """The fields among the values."""
+    known = TEXTS + COUNTS + NUMBERS
+    return {name: field(name, values[name]) for name in known if values.get(name) is not None}
 
 
 def percent(value: Any) -> Optional[float]:
     """An accuracy in percent; None stays None. ValueError where it cannot be one."""
-    if value is None:
-        return None
-    value = float(value)
-    if not 0 <= value <= 100:
-        raise ValueError(value)
-    return value
-
-
-def positive(value: Any) -> float:
-    """A rate or a time. ValueError where it is not above 0."""
-    value = float(value)
-    if not 0 < value < 1e12:
+    value = real(value)
+    if value is not None and not 0 <= value <= 100:
         raise ValueError(value)
     return value
 

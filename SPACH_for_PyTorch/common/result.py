@@ -151,6 +151,16 @@ def summary_items(result: Dict[str, Any]) -> Dict[str, str]:
     return {key: show(values[field], DIGITS.get(field)) for part in parts for key, field in part.items()}
 
 
+def accuracies(result: Dict[str, Any]) -> List[str]:
+    """-> a line that says whose the accuracies are: Final Train Accuracy, as public tools look for it, is the last one of any run."""
+    last, best = (show(result[key], DIGITS[key]) for key in ('last_acc1', 'best_acc1'))
+    if last == MISSING:
+        return []
+    if result['case'] == 'eval' or best == MISSING:
+        return [f'Acc@1, evaluation: {last} of {show(result["eval_images"])} images']
+    return [f'Acc@1, last: {last}, best: {best} (epoch {show(result["best_epoch"])})']
+
+
 def begin(folder: str, log_name: str, case: str, lock: Optional[int], pid: Optional[int], node: int) -> None:
     """Makes the output folder, takes it for this run, and moves an earlier run's files to previous/<time>/ in it.
 
@@ -191,7 +201,7 @@ def finish(folder: str, log_name: str, network: str, case: str, ranks: int, code
         code, unwritten = code or 1, f'the results cannot be written to {folder} ({e})'
         reason = unwritten if reason is None else f'{reason}; {unwritten}'
     if reason is None:
-        say('\n'.join([FINAL_RULE] + [f'{label} : {items[key]}' for label, key in FINAL_LINES]))
+        say('\n'.join(accuracies(result) + [FINAL_RULE] + [f'{label} : {items[key]}' for label, key in FINAL_LINES]))
     else:
         say(f'{ERROR_MARK} {reason} (exit {code})')
     return code

@@ -5,7 +5,7 @@
     python -m common.log_parser check LOG [--require fps,acc] [--min acc1=75.9 fps=2000] [--target-acc P] [--finished]
                                           [--junit FILE] [--markdown]
     python -m common.log_parser table LOG...
-    python -m common.log_parser plot LOG... -o curves.svg
+    python -m common.log_parser plot LOG... -o curves.png
 
 LOG is a log, a metrics.jsonl, a result.json, a summary, a log.txt, a summary.csv, the folder that a training left, or
 - for standard input; gzip is unpacked. LOG#2 is the second of the trainings in a file, LOG#-1 (or LOG) the last.
@@ -115,8 +115,9 @@ def options() -> argparse.ArgumentParser:
     sub.add_argument('--finished', action='store_true', help='all epochs must have been done')
     sub.add_argument('--junit', metavar='FILE', help='write what was checked as a JUnit report')
     command('table', 'a results table as in the READMEs', 'paths', '+')
-    sub = command('plot', 'loss, accuracy and FPS as curves', 'paths', '+', ())
-    sub.add_argument('-o', '--output', required=True, help='curves.svg, .html, or .png (needs matplotlib)')
+    sub = command('plot', 'loss, accuracy, learning rate and FPS as curves (needs matplotlib)', 'paths', '+', ())
+    sub.add_argument('-o', '--output', required=True, help='a file: .png, .svg or .pdf')
+    sub.add_argument('--panels', nargs='+', choices=[panel.name for panel in plot.PANELS], help='these only')
     return parser
 
 

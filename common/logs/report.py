@@ -10,16 +10,17 @@ import sys
 from argparse import Namespace
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
-from common.messages import MISSING, show
+from common.messages import ERROR_MARK, MISSING, show
 
 Summary = Dict[str, Any]  # of numbers.summary
 Read = Callable[..., Summary]
 
 SHORT = {'acc': 'best_acc1', 'acc1': 'best_acc1', 'loss': 'final_loss'}  # names of a command -> keys
-NOT_FLAT = ('loss_curve', 'fps_curve', 'evaluations', 'problems')
+NOT_FLAT = 'loss_curve fps_curve lr_curve evaluations eval_loss_curve warmup_end problems'.split()
 ALWAYS = ('status', 'fps', 'best_acc1', 'final_loss')  # printed as N/A where there is none
 TOO_GOOD = 1.05  # scaling efficiency; above it, one of the two figures was measured wrongly
 FORMAT_NOT_KNOWN = 3  # exit status
+COLUMNS = ('name', 'model', 'last Acc@1', 'best Acc@1', 'FPS', 'FPS is', 'scaling', 'epochs', 'AMP', 'PyTorch')
 
 
 class Mistake(Exception):
@@ -85,8 +86,16 @@ def summary(args: Namespace, read: Read) -> int:
 
 
 def table(args: Namespace, read: Read) -> int:
-    """A row for each log. Where one log of a network is of one rank, the others' rows say how well they scale."""
-    rows = [(path, read(path)) for path in args.paths]
+    """A row for each log. Where one log of a network is of one rank, the others' rows say how well they scale. A log that cannot be read
+    is named, and leaves the others their rows; -> 1 then.
+    """
+    rows, unread = [], 0
+    for path in args.paths:
+        try:
+            rows.append((path, read(path)))
+        except Mistake as e:
+            unread += 1
+            print(f'{ERROR_MARK} {e}', file=sys.stderr)
     single = {found['network']: found for _, found in rows if found['ranks'] == 1 and found['network']}
     lines: List[List[Any]] = []
     for path, found in rows:
@@ -97,11 +106,12 @@ def table(args: Namespace, read: Read) -> int:
             print(f'Warning: {name} scales {too_good}', file=sys.stderr)
         failed, unknown = found['status'] == 'FAILED', found['format'] is None
         fps = 'FAILED' if failed else 'format not known' if unknown else show(found['fps'], 2)
-        cells = [name, show(None if failed else found['best_acc1'], 3), fps, found['fps_source'], scaling]
+        accuracies = [show(None if failed else found[key], 3) for key in ('last_acc1', 'best_acc1')]
+        cells = [name, found['model'], *accuracies, fps, found['fps_source'], scaling]
         cells += [found[key] for key in ('epochs', 'precision', 'torch')]
         lines.append(['-' if value in (None, MISSING) else value for value in cells])
-    print(markdown(('name', 'Acc@1', 'FPS', 'FPS is', 'scaling', 'epochs', 'AMP', 'PyTorch'), lines))
-    return 0
+    print(markdown(COLUMNS, lines))
+    return 1 if unread else 0
 
 
 def efficiency(one: Summary, many: Summary, times: float) -> Tuple[str, str]:

@@ -1,8 +1,8 @@
 """The commands of the log parser: python -m common.log_parser summary | compare | check | plot | table."""
 
-import importlib.util
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -158,25 +158,37 @@ def test_compare(call):
 
 def test_table(call, tmp_path):
     lines = call('table', 'metrics.jsonl', 'crashed.log')[1].splitlines()
-    assert lines[2] == '| 8p-NPU | 60.500 | 1869.52 | measured | - | 3 | float16 | 2.1.0 |' and '| FAILED |' in lines[3]
+    assert lines[2] == '| 8p-NPU | van_b0 | 58.125 | 60.500 | 1869.52 | measured | - | 3 | float16 | 2.1.0 |'
+    assert '| FAILED |' in lines[3]
     one = (LOGS / 'metrics.jsonl').read_text().replace('"ranks": 8', '"ranks": 1').replace('1869.52', '210.0')
     (tmp_path / '1p.jsonl').write_text(one)
     _, out, err = call('table', tmp_path / '1p.jsonl', 'metrics.jsonl')
     assert '| 111.3 % |' in out and 'Warning: 8p-NPU scales above 105 %' in err
+    code, out, err = call('table', 'no such.log', 'metrics.jsonl')
+    assert code == 1 and '| 8p-NPU |' in out and 'no such.log' in err and err.count('\n') == 1
 
 
 def test_plot(call, tmp_path):
-    for end in ('svg', 'html'):
+    """Axes say what they are, each curve stands in the legend with its model and run; the warm-up is marked."""
+    pytest.importorskip('matplotlib')
+    for end, begin in (('png', b'\x89PNG'), ('pdf', b'%PDF'), ('svg', b'<?xml')):
         path = tmp_path / f'curves.{end}'
-        assert call('plot', 'timm.log', 'deit.log', '-o', path)[0] == 0
-        drawn = path.read_text()
-        assert drawn.count('<polyline') == 5 and '</svg>' in drawn
-        assert 'http' not in drawn.replace('http://www.w3.org/2000/svg', '')
-    code, _, err = call('plot', 'timm.log', '-o', tmp_path / 'curves.png')
-    if importlib.util.find_spec('matplotlib') is None:
-        assert code == 1 and 'matplotlib' in err
-    else:
-        assert code == 0 and (tmp_path / 'curves.png').read_bytes()[1:4] == b'PNG'
+        assert call('plot', 'ours.log', 'log.txt', '-o', path)[0] == 0 and path.read_bytes().startswith(begin)
+    words = re.findall(r'>([^<>\n]+)</text>', path.read_text())
+    for said in 'Loss|Acc@1 (%)|Learning rate|FPS (images/s)|Epoch|van_b0, ours.log: train|log.txt: validation'.split(
+        '|'
+    ):
+        assert words.count(said) == 1, said
+    assert words.count('warm-up, not counted') == 1
+    assert call('plot', 'ours.log', '-o', path, '--panels', 'acc')[0] == 0
+    words = re.findall(r'>([^<>\n]+)</text>', path.read_text())
+    assert 'Acc@1 (%)' in words and 'Loss' not in words
+
+
+def test_plot_without_matplotlib(call, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
+    code, _, err = call('plot', 'ours.log', '-o', tmp_path / 'curves.png')
+    assert code == 1 and 'pip install matplotlib' in err and err.count('\n') == 1
 
 
 @pytest.mark.parametrize(

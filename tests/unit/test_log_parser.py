@@ -706,12 +706,15 @@ def test_all_that_our_writer_leaves_says_the_same(tmp_path):
 
 
 def test_curves_are_bounded():
-    long = curve.Curve()
+    """However long, and no spike is lost: of each stretch there are the least value and the greatest."""
+    long, spikes = curve.Curve(), {4567: 9.0, 60000: -9.0, 60001: 8.0}
     for i in range(100):
-        long.extend(777, lambda k, i=i: (i * 777 + k, 0.0))
+        numbers = [spikes.get(i * 777 + k, math.sin(i * 777 + k)) for k in range(777)]
+        long.extend([*numbers, math.nan], lambda k, i=i: i * 777 + k)
     points = long.all()
-    assert len(points) <= curve.MOST + 1 and points[0][0] == 0 and points[-1][0] == 77699
-    assert len({b[0] - a[0] for a, b in pairwise(points[:-1])}) == 1
+    assert 500 <= len(points) <= curve.MOST + 1 and points[-1] == (77699, numbers[-1])
+    assert set(spikes.items()) <= set(points) and points == sorted(points)
+    assert max(b[0] - a[0] for a, b in pairwise(points)) < 2 * 77700 / (curve.MOST / 4)
 
 
 def test_memory_does_not_grow_with_trainings_or_problems():

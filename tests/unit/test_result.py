@@ -58,6 +58,7 @@ def test_a_good_training(tmp_path, capsys):
     written = json.loads((tmp_path / 'result.json').read_text())
     assert (written['status'], written['fps'], written['case_name']) == ('OK', 1234.567, 'Net_bs16_8p_acc')
     assert capsys.readouterr().out.splitlines() == [
+        'Acc@1, last: 49.000, best: 50.000 (epoch 0)',
         '------------------ Final result ------------------',
         'Final Performance images/sec : 1234.57',
         'Final Train Accuracy : 49.000',
@@ -66,7 +67,7 @@ def test_a_good_training(tmp_path, capsys):
 
 
 @pytest.mark.parametrize('beside_a_training', [False, True])
-def test_an_evaluation(tmp_path, beside_a_training):
+def test_an_evaluation(tmp_path, capsys, beside_a_training):
     """Its record has names of its own, and the common ones too where no training has them."""
     if beside_a_training:
         write_events(tmp_path, events())
@@ -74,6 +75,7 @@ def test_an_evaluation(tmp_path, beside_a_training):
     before = {path: path.read_text() for path in tmp_path.iterdir()}
     write_events(tmp_path, [event for event in events(case='eval') if event['event'] != 'train'], 'eval_metrics.jsonl')
     assert finish(tmp_path, case='eval') == 0
+    assert 'Acc@1, evaluation: 49.000 of 93 images' in capsys.readouterr().out.splitlines()
     found = summary(tmp_path, 'eval')
     assert (found['ActualAccuracy'], found['E2EEvalTime'], found['ActualLoss']) == ('49.000', '77', '1.5000')
     assert found['TrainingTime'] == 'N/A' and 'BestAccuracy' not in found

@@ -43,8 +43,9 @@ class LoggedRun:
         self.records = 0  # training lines
         self.done: List[Tuple[int, int]] = []  # epochs, ascending, and the steps of each that are done
         self.epoch: Optional[int] = None  # of the last training line
-        self.loss, self.rate, self.accuracy = Curve(), Curve(), Curve()
+        self.loss, self.rate, self.lr, self.accuracy, self.eval_loss = (Curve() for _ in range(5))
         self.timing: Optional[Timing] = None
+        self.steps: Optional[int] = None  # of an epoch
         self.images = Images()
         self.claims, self.claims_sum = 0, 0.0  # images per second that the log states: how many times, and their sum
         self.rising: List[Evaluation] = []  # of the model, each that was the best so far
@@ -101,7 +102,7 @@ class LoggedRun:
 
     def train(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
         """Lines of one form and one epoch at ascending positions. columns: {group of the form's regex: its values}."""
-        self.epoch, steps = keys[0] // EPOCH, columns['total'][-1]
+        self.epoch, self.steps = keys[0] // EPOCH, columns['total'][-1]
         if form.timing and self.timing is None:
             self.timing = Timing(min(1, keys[0] % EPOCH) if form.first is None else form.first)
         before = self.epoch * EPOCH + (self.timing.first if self.timing else 1) - 1
@@ -121,22 +122,24 @@ class LoggedRun:
 
         def place(i: int) -> float:
             """On a curve, in epochs."""
-            return self.epoch + keys[i] % EPOCH / steps
+            return self.epoch + keys[i] % EPOCH / self.steps
 
         losses = list(map(float, columns['loss']))
-        self.loss.extend(len(losses), lambda i: (place(i), losses[i]))
+        self.loss.extend(losses, place)
         least = min(filter(math.isfinite, losses), default=math.inf)
         self.fields.update(final_loss=losses[-1], min_loss=min(least, first(self.fields.get('min_loss'), math.inf)))
         for rates in filter(None, map(columns.get, ('fps', 'images'))):
             self._add_rates(form, [i for i, rate in enumerate(rates) if rate is not None], rates, place)
+        if None not in columns.get('lr', [None]):
+            self.lr.extend(list(map(float, columns['lr'])), place)
         self.go_on()
 
     def _add_rates(self, form: Form, at: List[int], rates: List[bytes], place: Callable[[int], float]) -> None:
         """Images per second of the lines `at`. Means over windows count each, if above 0; of running means the last."""
-        if at:
-            self.rate.extend(len(at), lambda i: (place(at[i]), float(rates[at[i]])))
+        numbers = [float(rates[i]) for i in at]
+        self.rate.extend(numbers, lambda i: place(at[i]))
         if form.timing == 'window':
-            above = [rate for rate in (float(rates[i]) for i in at) if rate > 0]
+            above = [rate for rate in numbers if rate > 0]
             self.claims, self.claims_sum = self.claims + len(above), self.claims_sum + sum(above)
 
     def evaluate(self, owner: str, new: Evaluation) -> None:
@@ -146,7 +149,9 @@ class LoggedRun:
             return
         self.fields.update(last_acc1=new.acc1, last_acc5=new.acc5, eval_loss=new.loss)
         self.best(new.acc1, new.epoch, new.seconds)
-        self.accuracy.extend(1, lambda i: (new.epoch, new.acc1))
+        if new.epoch is not None:
+            self.accuracy.extend([new.acc1], lambda i: new.epoch)
+            self.eval_loss.extend([first(new.loss, math.nan)], lambda i: new.epoch)
         if not self.rising or new.acc1 > self.rising[-1].acc1:
             self.rising.append(new)
         self.series.closed = True

@@ -10,7 +10,7 @@ STAMP = re.compile(rb'[^\d\n]{0,9}([12]\d{3})-(0[1-9]|1[0-2])-(\d\d)[ T](\d\d):(
 TEXTS = 'network model device device_kind precision torch model_ema status reason fps_reason'.split()
 COUNTS = 'ranks batch_size global_batch planned_epochs best_epoch epochs'.split()
 NUMBERS = """
-    world_size fps step_ms step_ms_p50 step_ms_p95 data_wait peak_memory_mb e2e_seconds
+    world_size warmup_steps fps step_ms step_ms_p50 step_ms_p95 data_wait peak_memory_mb e2e_seconds
     last_acc1 last_acc5 best_acc1 ema_acc1 eval_loss final_loss min_loss
 """.split()
 

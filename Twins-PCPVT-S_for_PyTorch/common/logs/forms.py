@@ -91,28 +91,28 @@ def regex_of(template: str, end: str = '$') -> bytes:
 
 TIMM_TRAIN = (
     rb'Train: (?P<epoch><e>) \[ *(?P<step><i>)/(?P<steps><n>) \( *<i>%\)\] +Loss: +(?P<loss>(?P<old><4>)|<nan>) +'
-    rb'\( *<nan>\) +Time: +(?P<now><f>)s, *<f>/s +\( *(?P<time><f>)s, *(?P<fps><f>)/s\) +LR: +[^ \n]+ +'
+    rb'\( *<nan>\) +Time: +(?P<now><f>)s, *<f>/s +\( *(?P<time><f>)s, *(?P<fps><f>)/s\) +LR: +(?P<lr><nan>) +'
     rb'Data: +<f> \( *(?P<data><f>)\)[ \t]*'
 )
 METER_TRAIN = (
-    rb'Epoch: \[(?P<epoch><e>)\] +\[ *(?P<step><i>)/(?P<steps><n>)\]  eta: <wait>  (?:lr: [^ \n]+  )?'
+    rb'Epoch: \[(?P<epoch><e>)\] +\[ *(?P<step><i>)/(?P<steps><n>)\]  eta: <wait>  (?:lr: (?P<lr><nan>)  )?'
     rb'(?:img/s: (?P<images><f>)  )?<meters>loss: (?P<loss><nan>) \([^)\n]*\)  <meters>time: (?P<time><f>)  '
     rb'(?:fps: ?(?P<fps><f>)  )?data: (?P<data>\d+\.\d{4})(?:  max mem: (?P<peak_memory_mb><i>))?'
 )
 IMAGENET_TRAIN = (
-    rb'Epoch: \[(?P<epoch><e>)\]\[ *(?P<step><i>)/ *(?P<steps><n>)\](?:,? *lr:? *[^ \t\n]+)?<s>'
+    rb'Epoch: \[(?P<epoch><e>)\]\[ *(?P<step><i>)/ *(?P<steps><n>)\](?:,? *lr:? *(?P<lr><nan>))?<s>'
     rb'Time +(?P<now><f>) +\( *(?P<time><f>)\)<s>(?:Data +<f> +\( *(?P<data><f>)\)<s>)?'
     rb'Loss +(?P<loss><nan>) +\( *<nan>\)[^\n]*'
 )
 SWIN_TRAIN = (
-    rb'Train: \[(?P<epoch><e>)/(?P<planned_epochs><i>)\]\[(?P<step><i>)/(?P<steps><n>)\]<s>eta <wait> lr [^ \t\n]+<s>'
+    rb'Train: \[(?P<epoch><e>)/(?P<planned_epochs><i>)\]\[(?P<step><i>)/(?P<steps><n>)\]<s>eta <wait> lr (?P<lr><nan>)<s>'
     rb'(?:wd [^ \t\n]+<s>)?time (?P<now><f>) \((?P<time><f>)\)<s>loss (?P<loss><nan>) \(<nan>\)<s>'
     rb'(?:\w{1,30} [^ \t\n]{1,30} \([^)\n]{1,30}\)<s>){0,5}mem (?P<peak_memory_mb><i>)MB'
 )
 EVENT_TRAIN = (
     rb'\{"event": "train", "time": (?P<clock><num>), "epoch": (?P<epoch><e>), "step": (?P<step><i>), '
     rb'"steps": (?P<steps><n>), "loss": (?P<loss><num>), "fps": (?P<fps><num>), "step_ms": (?P<step_ms><num>), '
-    rb'"data_wait": (?P<data_wait><num>), [^\n]*\}'
+    rb'"data_wait": (?P<data_wait><num>), (?:"lr": (?P<lr><num>), )?[^\n]*\}'
 )
 TRAIN_FORMS = (
     train('own train', b'Train: ', regex_of(messages.TRAIN_LINE, ''), 'interval', first=1),

@@ -7,6 +7,7 @@ import operator
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from common.logs.forms import Form
+from common.logs.values import first
 
 VALUES = 20000  # distinct step times that are kept; beyond, there are no percentiles
 WINDOW = 20  # steps that a metric logger's means are over
@@ -76,6 +77,7 @@ class Timing:
         self.times: Any = collections.Counter()  # of steps as printed; None: some have no line
         self.has_waits = True  # the lines say how long the steps waited for data
         self.rounding = 0.0  # of the printed times
+        self.warm: Optional[int] = None  # how many steps the first process's warm-up had
         self.restart()
 
     def restart(self) -> None:
@@ -99,6 +101,7 @@ class Timing:
             low = bisect.bisect_left(counts, max(1, min(WARMUP, columns['total'][-1] // WARMUP_SHARE))) + 1
             self.is_warm = low <= len(counts)
             before = total(low - 1) if self.is_warm else before
+            self.warm = first(self.warm, counts[low - 1] if self.is_warm else None)
         if form.timing != 'running' or counts[-1] - self.count != len(counts) or len(self.times or ()) > VALUES:
             self.times = None
         elif self.times is not None:

@@ -1,26 +1,55 @@
 """A curve in bounded memory."""
 
-from typing import Any, Callable, List
+import math
+from typing import Callable, Iterable, List, Tuple
 
-MOST = 1000  # points that a curve keeps; when there are more, every second one is dropped
+Point = Tuple[float, float]
+
+MOST = 1000  # points that a curve keeps, two of each stretch
+
+
+def extremes(points: Iterable[Point]) -> List[Point]:
+    """The points with the least and the greatest value, from left to right."""
+    by_value = sorted(points, key=lambda point: point[1])
+    return sorted({by_value[0], by_value[-1]})
 
 
 class Curve:
-    """At most MOST points, evenly spaced among all that were added; and the last one."""
+    """Of each stretch of the values that were added, the least and the greatest: no spike is lost. Stretches become longer as the
+    curve grows. Values that are not finite are left out.
+    """
 
-    def __init__(self):
-        self.points, self.last = [], None
-        self.every = 1  # one point of so many is kept
-        self.seen = 0
+    def __init__(self) -> None:
+        self.stretches: List[List[Point]] = []
+        self.last: List[Point] = []
+        self.long, self.room = 1, 0  # how many values a stretch has, and the last one can still take
 
-    def extend(self, n: int, point: Callable[[int], Any]) -> None:
-        """Adds n points; point(i) gives the i-th of them, and is called for those only that are kept."""
-        self.points += map(point, range(-self.seen % self.every, n, self.every))
-        self.seen += n
-        self.last = point(n - 1)
-        while len(self.points) > MOST:
-            self.points = self.points[::2]
-            self.every *= 2
+    def extend(self, values: List[float], place: Callable[[int], float]) -> None:
+        """place(i): the x of the i-th value; is called for those only that are kept."""
+        if not math.isfinite(sum(values)):
+            kept = [i for i, value in enumerate(values) if math.isfinite(value)]
+            return self.extend([values[i] for i in kept], lambda i: place(kept[i])) if kept != [] else None
+        start, count = 0, len(values)
+        while start < count:
+            self._make_room()
+            end = min(count, start + self.room)
+            part = values[start:end]
+            found = [(place(i), values[i]) for i in {start + part.index(min(part)), start + part.index(max(part))}]
+            self.stretches[-1] = extremes(self.stretches[-1] + found)
+            self.room -= end - start
+            start = end
+        self.last = [(place(count - 1), values[-1])] if count else self.last
+        return None
 
-    def all(self) -> List[Any]:
-        return self.points + ([self.last] if self.last is not None and self.points[-1] != self.last else [])
+    def _make_room(self) -> None:
+        if self.room:
+            return
+        if len(self.stretches) >= MOST // 2:
+            pairs = zip(self.stretches[::2], self.stretches[1::2])
+            self.stretches, self.long = [extremes(a + b) for a, b in pairs], 2 * self.long
+        self.stretches.append([])
+        self.room = self.long
+
+    def all(self) -> List[Point]:
+        points = [point for stretch in self.stretches for point in stretch]
+        return points + [point for point in self.last if point != points[-1]]

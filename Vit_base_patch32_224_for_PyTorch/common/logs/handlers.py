@@ -214,7 +214,8 @@ def epoch_record(log: Any, record: Values, number: int) -> None:
     if not 0 <= epoch < MAX_EPOCH:
         raise ValueError(epoch)
     if loss is not None:
-        log.train(EPOCH_RECORD, {'loss': [float(loss)], 'total': [1]}, [epoch * EPOCH + 1])
+        columns = {'loss': [float(loss)], 'total': [1], 'lr': [real(first(record.get('train_lr'), record.get('lr')))]}
+        log.train(EPOCH_RECORD, columns, [epoch * EPOCH + 1])
     for owner, end in ((MODEL, ''), (EMA, '_ema')):
         if real(record.get(f'test_acc1{end}')) is not None:
             evaluated = {name: record.get(f'test_{name}{end}') for name in ('acc1', 'acc5', 'loss')}

@@ -51,9 +51,16 @@ def summary(run: LoggedRun, batch: Optional[int] = None, target_acc: Optional[fl
     if known and known.fps and found['fps_claimed'] is not None:
         found['fps_meaning'] = f'claimed: {known.fps}'
     found = {name: value if finite(value) else None for name, value in found.items()}
-    curves = dict(loss_curve=run.loss, fps_curve=run.rate, evaluations=run.accuracy)
-    found.update((name, [point for point in curve.all() if finite(point[1])]) for name, curve in curves.items())
-    return dict(found, problems=problems)
+    curves = dict(loss_curve=run.loss, fps_curve=run.rate, lr_curve=run.lr)
+    curves.update(evaluations=run.accuracy, eval_loss_curve=run.eval_loss)
+    found.update((name, curve.all()) for name, curve in curves.items())
+    return dict(found, warmup_end=warmup_end(run), problems=problems)
+
+
+def warmup_end(run: LoggedRun) -> Optional[float]:
+    """Where on a curve, in epochs, the first process's warm-up ends, whose steps count in no FPS."""
+    steps = first(run.fields.get('warmup_steps'), run.timing.warm if run.timing is not None else None)
+    return None if steps is None or not run.done else run.done[0][0] + steps / run.steps
 
 
 def finite(value: Any) -> bool:
@@ -109,7 +116,7 @@ def claim(run: LoggedRun, world: Optional[int], problems: List[str]) -> Optional
         return None
     if run.claims:
         return run.claims_sum / run.claims
-    return run.rate.last[1] if 'timm train' in run.tags else None  # a running mean: the last one counts
+    return run.rate.last[0][1] if 'timm train' in run.tags else None  # a running mean: the last one counts
 
 
 def step_times(run: LoggedRun) -> Dict[str, Any]:

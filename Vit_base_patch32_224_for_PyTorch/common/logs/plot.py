@@ -1,116 +1,98 @@
-"""The command plot: loss, accuracy and FPS of several logs as curves, as .svg, .html or, with matplotlib, .png."""
+"""The command plot: loss, accuracy, learning rate and FPS of several logs as curves, by matplotlib."""
 
-import html
 import importlib
-import math
 import os
 from argparse import Namespace
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from common.logs.report import Mistake, Read
-from common.messages import MISSING
+from common.logs.report import Mistake, Read, Summary, short_name
 
-COLOURS = ('#1f77b4', '#d62728', '#2ca02c', '#9467bd', '#ff7f0e', '#17becf', '#8c564b', '#7f7f7f')
-SVG = 'http://www.w3.org/2000/svg'  # the name of the format; it is never opened
-
-Line = Tuple[str, List[Tuple[float, float]]]  # name of a log, points
+FORMATS = ('.png', '.svg', '.pdf')
 
 
-class Panel(NamedTuple):
-    title: str
-    lines: List[Line]
+class Curves(NamedTuple):
+    """A panel. curves: keys of a summary, what each is called in the legend, how it is drawn, and what is added to x: an
+    evaluation of epoch n is at its end, where a curve of steps has n + 1.
+    """
+
+    name: str
+    axis: str
+    curves: Tuple[Tuple[str, str, Dict[str, Any], int], ...]
 
 
-# title, key of the summary, what is added to x: an evaluation of epoch n is at its end, where the loss curve has n + 1
-PANELS = (('loss', 'loss_curve', 0), ('Acc@1, %', 'evaluations', 1), ('FPS', 'fps_curve', 0))
+LINE, DOTS = {'linewidth': 1.2}, {'linestyle': '--', 'marker': 'o', 'markersize': 3, 'linewidth': 1}
+PANELS = (
+    Curves('loss', 'Loss', (('loss_curve', 'train', LINE, 0), ('eval_loss_curve', 'validation', DOTS, 1))),
+    Curves('acc', 'Acc@1 (%)', (('evaluations', 'validation', DOTS, 1),)),
+    Curves('lr', 'Learning rate', (('lr_curve', 'train', LINE, 0),)),
+    Curves('fps', 'FPS (images/s)', (('fps_curve', 'train', LINE, 0),)),
+)
 
 
 def plot(args: Namespace, read: Read) -> int:
-    end = os.path.splitext(args.output)[1].lower()
-    if end not in ('.svg', '.html', '.png'):
-        raise Mistake(f'{args.output}: a plot can be .svg, .html or .png')
-    logs = [(os.path.basename(path.rstrip('/')), read(path)) for path in args.paths]
-    panels = []
-    for title, key, shift in PANELS:
-        panels.append(Panel(title, [(name, points(found[key], shift)) for name, found in logs]))
-    if not any(line for panel in panels for _, line in panel.lines):
+    if os.path.splitext(args.output)[1].lower() not in FORMATS:
+        raise Mistake(f'{args.output}: a plot can be {", ".join(FORMATS)}')
+    runs = [(label, read(path)) for label, path in zip(labels(args.paths), args.paths)]
+    runs = [(', '.join(filter(None, (found['model'], label))), found) for label, found in runs]
+    wanted = [panel for panel in PANELS if not args.panels or panel.name in args.panels]
+    panels = [panel for panel in wanted if any(found[key] for _, found in runs for key, *_ in panel.curves)]
+    if not panels:
         raise Mistake(f'there is no curve in {", ".join(args.paths)}')
-    if end == '.png':
-        write_png(panels, args.output)
-    else:
-        drawn = svg(panels)
-        if end == '.html':
-            title = html.escape(', '.join(args.paths))
-            drawn = f'<!DOCTYPE html>\n<meta charset="utf-8">\n<title>{title}</title>\n{drawn}'
-        with open(args.output, 'w', encoding='utf-8') as f:
-            f.write(drawn)
+    pyplot = matplotlib_for(args.output)
+    size = (9, 0.6 + 2.6 * len(panels) + 0.25 * len(runs))
+    figure, axes = pyplot.subplots(len(panels), 1, sharex=True, squeeze=False, figsize=size, constrained_layout=True)
+    for axis, panel in zip(axes[:, 0], panels):
+        draw(axis, panel, runs)
+    axes[-1, 0].set_xlabel('Epoch')
+    legend(figure, axes[:, 0])
+    figure.savefig(args.output, dpi=130)
     print(args.output)
     return 0
 
 
-def points(curve: list, shift: int) -> List[Tuple[float, float]]:
-    return [(x + shift, y) for x, y in curve if x is not None and math.isfinite(y)]
+def labels(paths: List[str]) -> List[str]:
+    """What runs are called: the names of their files, or, where two are alike, the whole paths."""
+    names = [short_name(path) for path in paths]
+    return names if len(set(names)) == len(names) else list(paths)
 
 
-def write_png(panels: List[Panel], output: str) -> None:
+def matplotlib_for(output: str) -> Any:
+    """Its pyplot. Mistake where it is not installed: no training needs it."""
     try:
-        importlib.import_module('matplotlib').use('Agg')  # not required by any folder; used where it is installed
-        pyplot = importlib.import_module('matplotlib.pyplot')
-    except ImportError as e:
-        instead = os.path.splitext(output)[0] + '.svg'
-        raise Mistake(f'{output}: .png needs matplotlib, which is not installed; give -o {instead}') from e
-    figure, axes = pyplot.subplots(len(panels), 1, figsize=(8, 9))
-    for axis, panel in zip(axes, panels):
-        for name, line in panel.lines:
-            axis.plot([x for x, _ in line], [y for _, y in line], label=name)
-        axis.set_ylabel(panel.title)
-    axes[0].legend()
-    axes[-1].set_xlabel('epoch')
-    figure.savefig(output)
+        library = importlib.import_module('matplotlib')
+    except ImportError:
+        library = None
+    if getattr(library, '__version_info__', (0,)) < (3, 7):  # which can put a legend beside the axes
+        raise Mistake(f'{output}: a plot needs matplotlib, 3.7 or newer; pip install matplotlib')
+    library.use('Agg')
+    library.rcParams['svg.fonttype'] = 'none'  # words stay words, which can be searched
+    return importlib.import_module('matplotlib.pyplot')
 
 
-def svg(panels: List[Panel], width: int = 800, height: int = 240) -> str:
-    """The panels one below the other, as the text of one self-contained SVG. height: of each."""
-    size = f'width="{width}" height="{height * len(panels) + 20}"'
-    parts = [
-        f'<svg xmlns="{SVG}" {size} font-family="sans-serif" font-size="12">',
-        '<rect width="100%" height="100%" fill="white"/>',
-    ]
-    for i, panel in enumerate(panels):
-        parts += drawn_panel(panel, 70, i * height + 30, width - 90, height - 60)
-    for i, (name, _) in enumerate(panels[0].lines):
-        parts.append(f'<text x="{70 + 180 * i}" y="16" fill="{colour(i)}">{html.escape(name)}</text>')
-    return '\n'.join(parts + ['</svg>']) + '\n'
+def draw(axis: Any, panel: Curves, runs: List[Tuple[str, Summary]]) -> None:
+    """A line for each curve of each run, in the run's colour."""
+    for number, (label, found) in enumerate(runs):
+        for key, what, style, shift in panel.curves:
+            points = [(x + shift, y) for x, y in found[key]]
+            xs, ys = zip(*points) if points else ((), ())
+            alone = {'marker': 'o'} if len(points) == 1 else {}
+            axis.plot(xs, ys, color=f'C{number % 10}', label=f'{label}: {what}', **dict(style, **alone))
+        if panel.name == 'fps':
+            shade(axis, f'C{number % 10}', found['fps_curve'], found['warmup_end'])
+    axis.set_ylabel(panel.axis)
+    axis.grid(True, alpha=0.3)
 
 
-def colour(i: int) -> str:
-    return COLOURS[i % len(COLOURS)]
+def shade(axis: Any, colour: str, curve: List[Tuple[float, float]], end: Optional[float]) -> None:
+    """The warm-up, whose steps count in no FPS."""
+    if curve and end is not None:
+        axis.axvspan(int(curve[0][0]), end, color=colour, alpha=0.12, label='warm-up, not counted', linewidth=0)
 
 
-def drawn_panel(panel: Panel, left: int, top: int, width: int, height: int) -> Iterator[str]:
-    """A frame with the ranges at its axes, and a line for each log."""
-    xs, ys = ([point[i] for _, line in panel.lines for point in line] for i in (0, 1))
-    title = panel.title if xs else f'{panel.title}: {MISSING}'
-    yield f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="none" stroke="#888"/>'
-    yield f'<text x="{left + 4}" y="{top + 14}">{html.escape(title)}</text>'
-    if not xs:
-        return
-    x0, x1, y0, y1 = min(xs), max(xs), min(ys), max(ys)
-    for number, y in ((y1, top + 10), (y0, top + height)):
-        yield f'<text x="{left - 4}" y="{y}" text-anchor="end">{number:.4g}</text>'
-    for number, x in ((x0, left), (x1, left + width)):
-        yield f'<text x="{x}" y="{top + height + 14}" text-anchor="middle">{number:.4g}</text>'
-    for i, (_, line) in enumerate(panel.lines):
-        places = []
-        for x, y in line:
-            right, down = (x - x0) / (x1 - x0 or 1), 1 - (y - y0) / (y1 - y0 or 1)
-            places.append((f'{left + width * right:.1f}', f'{top + height * down:.1f}'))
-        yield drawn_line(places, colour(i))
-
-
-def drawn_line(places: List[Tuple[str, str]], stroke: str) -> str:
-    """places: x and y of each point. One point alone is a dot."""
-    if len(places) > 1:
-        joined = ' '.join(f'{x},{y}' for x, y in places)
-        return f'<polyline points="{joined}" fill="none" stroke="{stroke}" stroke-width="1.5"/>'
-    return ''.join(f'<circle cx="{x}" cy="{y}" r="3" fill="{stroke}"/>' for x, y in places)
+def legend(figure: Any, axes: Any) -> None:
+    """One for all panels, below them. Each curve stands in it once."""
+    entries = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels()):
+            entries.setdefault(label, handle)
+    figure.legend(entries.values(), entries.keys(), loc='outside lower center', ncols=2, fontsize='small')

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What takes too long for .ci/run: the long tests, two hundred kills, every script on the vendor's torch_npu (CANN simulated; eight ranks in one folder and
-# two in the others; the scripts for one process on a 910A too; a few of them on other wheels of it) and on all versions of PyTorch.
+# What takes too long for .ci/run: the long tests, two hundred kills, every script on the vendor's torch_npu (CANN simulated; two ranks, in one folder
+# also eight; the scripts for one process on a 910A too; a few of them on other wheels of it) and on all versions of PyTorch.
 #     bash ci/nightly.sh
 # A part that fails does not stop the others. The last lines say how each ended; exit 1 when one has failed.
 set -Eeuo pipefail
@@ -19,8 +19,8 @@ part() {   # NAME COMMAND...
 part 'long tests' bash ci/test.sh -m long
 on_npu=(bash ci/test.sh tests/integration/test_every_script.py --device npu --simulate)
 part 'kills' "$(bash ci/env.sh)" ci/kill.py
-part 'every script, 910B, 8 ranks' "${on_npu[@]}" --folders VAN
-part 'every script, 910B, 2 ranks' "${on_npu[@]}" --folders ConvMixer SPACH Twins Vit --ranks 2
+part 'every script, 910B, 2 ranks' "${on_npu[@]}" --ranks 2
+part 'scripts of VAN, 910B, 8 ranks' "${on_npu[@]}" --folders VAN --scripts 8p
 part 'every script, 910A, 1 rank' "${on_npu[@]}" --chip Ascend910A --ranks 2 --scripts 1p
 for version in 1.5 1.8 2.12 latest; do
     part "every script, PyTorch $version" bash ci/versions.sh "$version" --drop

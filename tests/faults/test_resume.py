@@ -8,7 +8,7 @@ import signal
 import pytest
 import torch
 
-from helpers import FOLDERS, content, describe, in_ranks, train, train_main
+from helpers import FOLDERS, VAN, content, describe, in_ranks, train, train_main
 
 SMALL = (
     '--img-size=32 --device=cpu --batch-size=8 --epochs=3 --max-steps=3 --eval-steps=2 --print-freq=2 --lr=1e-3'.split()
@@ -52,7 +52,9 @@ def run(name, ranks, data, out, *words, stop=None):
 
 LAST = 'checkpoint.pth'
 EMA = '--model-ema --model-ema-decay=.9'
-CONVMIXER, SPACH, TWINS, VAN, VIT = FOLDERS
+CONVMIXER, SPACH, TWINS, VIT = (
+    f'{name}_for_PyTorch' for name in ('ConvMixer', 'SPACH', 'Twins-PCPVT-S', 'Vit_base_patch32_224')
+)
 CASES = [  # folder, ranks, options, how it is stopped
     (VAN, 1, f'{EMA} --workers=0', (STOP, 0, 1)),
     (

@@ -59,6 +59,8 @@ def test_both_languages_have_the_same_commands():
 
 def run(words, folder, where):
     """-> the folder that the next command is run in"""
+    if words == ['cd', '..']:
+        return where.parent
     if words[0] == 'cd':
         return folder if words[1] == folder.name else folder / words[1].split('/', 1)[1]
     done = subprocess.run(

@@ -27,16 +27,34 @@ def test_quickstart(tmp_path):
     assert os.path.isfile(re.search(r'^The checkpoint is (.*\.pth);', done.stdout, re.M).group(1))
 
 
+@pytest.fixture(scope='module')
+def first_digits(tmp_path_factory):
+    """0 to 4 of the digits"""
+    place = tmp_path_factory.mktemp('digits') / '0-4'
+    command = [sys.executable, TOP / 'ci' / 'make_dataset.py', 'digits', place, '--size=64', '--only=0-4']
+    subprocess.run(command, check=True)
+    return place
+
+
 @pytest.mark.parametrize('name', FOLDERS)
-def test_the_folder_learns_the_digits(name, digits, tmp_path):
-    """The command in the folder's README, word for word, reaches the accuracy that it promises."""
+def test_the_folder_learns_the_digits_and_is_fine_tuned(name, digits, first_digits, tmp_path):
+    """The command in the folder's README, word for word, reaches the accuracy that it promises. Two epochs of
+    train_finetune_1p.sh, as it is, are then enough for a new head.
+    """
     readme = (TOP / name / 'README.md').read_text()
     command = re.search(r'^bash \./test/train_full_1p\.sh --data_path=DIR (.*?[^\\])\n', readme, re.M | re.S).group(1)
     words = command.replace('\\\n', ' ').split()
-    if name == FIRST:  # test_quickstart has just run it
+    if name == FIRST:  # the quick start's command is this one
         assert ' '.join(words) in ' '.join((TOP / 'ci' / 'quickstart.sh').read_text().replace('\\\n', ' ').split())
-        return
     script = TOP / name / 'test' / 'train_full_1p.sh'
     result = run(script, f'--data_path={digits}', *words, '--device=cpu', out=tmp_path / 'out', timeout=900)
     assert result.code == 0, result.text
     assert float(result.summary['TrainAccuracy']) >= describe(name)['digits_accuracy']
+    words = [
+        f'--data_path={first_digits}',
+        f'--finetune_pth={tmp_path}/out/model_best.pth',
+        '--batch-size=16',
+        '--epochs=2',
+    ]
+    tuned = run(script.parent / 'train_finetune_1p.sh', *words, '--device=cpu', out=tmp_path / 'tuned', timeout=300)
+    assert float(tuned.summary['TrainAccuracy']) >= 80, tuned.text

@@ -21,6 +21,12 @@ MAY_COME_AGAIN = {'begin', 'facts', 'summary'}
 BEFORE_RECORDS = MAY_COME_AGAIN | {'resume', 'event', 'ignored', 'header'}  # of these a process begins with
 
 
+def those(column: list, chosen: List[int]) -> list:
+    """The values of some lines, ascending; of lines that follow each other, quickly."""
+    begin, end = chosen[0], chosen[-1] + 1
+    return column[begin:end] if end - begin == len(chosen) else [column[i] for i in chosen]
+
+
 class Log:
     """A file that was read.
 
@@ -163,11 +169,7 @@ class Log:
             chosen, start, what = self.run.series.take(keys, start)
             if chosen:
                 self.settle_evaluation()
-                self._take(
-                    form,
-                    {name: [column[i] for i in chosen] for name, column in columns.items()},
-                    [keys[i] for i in chosen],
-                )
+                self._take(form, {name: those(column, chosen) for name, column in columns.items()}, those(keys, chosen))
             if what == 'new':
                 self.begin()
             elif what == 'resume':

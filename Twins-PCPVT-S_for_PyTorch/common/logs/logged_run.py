@@ -10,6 +10,7 @@ from common.logs.timing import Images, Timing
 from common.logs.values import field, first
 
 MODEL, EMA = 'model', 'ema'  # whose weights were evaluated
+SOME = 50  # points of a curve without spikes that a block of lines adds
 LINES = 64  # lines that are no training lines and are remembered, to know again what other ranks print
 
 
@@ -24,6 +25,16 @@ class Evaluation(NamedTuple):
     epoch: Optional[int]
     seconds: Optional[float]
     number: int
+
+
+def draw(curve: Curve, printed: List[bytes], place: Callable[[int], float], some: bool) -> List[float]:
+    """Adds what lines print, where they do, to a curve. some: of what has no spikes, some are enough. -> what was added"""
+    at = [*range(0, len(printed) - 1, max(1, len(printed) // SOME)), len(printed) - 1] if some else range(len(printed))
+    if None in printed:
+        at = [i for i in at if printed[i] is not None]
+    numbers = list(map(float, map(printed.__getitem__, at)))
+    curve.extend(numbers, lambda i: place(at[i]))
+    return numbers
 
 
 class LoggedRun:
@@ -126,18 +137,18 @@ class LoggedRun:
 
         losses = list(map(float, columns['loss']))
         self.loss.extend(losses, place)
-        least = min(filter(math.isfinite, losses), default=math.inf)
+        finite = losses if math.isfinite(sum(losses)) else filter(math.isfinite, losses)
+        least = min(finite, default=math.inf)
         self.fields.update(final_loss=losses[-1], min_loss=min(least, first(self.fields.get('min_loss'), math.inf)))
         for rates in filter(None, map(columns.get, ('fps', 'images'))):
-            self._add_rates(form, [i for i, rate in enumerate(rates) if rate is not None], rates, place)
+            self._add_rates(form, rates, place)
         if None not in columns.get('lr', [None]):
-            self.lr.extend(list(map(float, columns['lr'])), place)
+            draw(self.lr, columns['lr'], place, some=True)
         self.go_on()
 
-    def _add_rates(self, form: Form, at: List[int], rates: List[bytes], place: Callable[[int], float]) -> None:
-        """Images per second of the lines `at`. Means over windows count each, if above 0; of running means the last."""
-        numbers = [float(rates[i]) for i in at]
-        self.rate.extend(numbers, lambda i: place(at[i]))
+    def _add_rates(self, form: Form, rates: List[bytes], place: Callable[[int], float]) -> None:
+        """Images per second, where a line has them. Means over windows count each, if above 0; of running means the last."""
+        numbers = draw(self.rate, rates, place, some=form.timing == 'running')
         if form.timing == 'window':
             above = [rate for rate in numbers if rate > 0]
             self.claims, self.claims_sum = self.claims + len(above), self.claims_sum + sum(above)

@@ -23,7 +23,7 @@ def python(tree, *words):
     env = {key: value for key, value in os.environ.items() if not key.startswith('PYTEST_')}
     command = [sys.executable, *map(str, words)]
     done = subprocess.run(command, cwd=tree, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return done.returncode, done.stdout[-5000:]
+    return done.returncode, done.stdout[-20000:]
 
 
 def rows(tree, *words):

@@ -103,8 +103,8 @@ class RunLogger:
             self.say(f'{file.path} can be written again: the events that waited are in it{lost}.')
 
     def train(self, **fields: Any) -> None:
-        """Fields: epoch, step, steps, loss, fps, step_ms, data_wait (0..1), lr, eta (seconds)."""
-        self.event('train', **fields)
+        """Fields: those of messages.STEP_FIELDS; data_wait is a share (0..1), eta in seconds."""
+        self.event('train', **{name: fields[name] for name in messages.STEP_FIELDS})
         self._draw('train', fields, fields['epoch'] * fields['steps'] + fields['step'])
         shown = dict(
             fields,

@@ -35,6 +35,8 @@ FINAL_LINES = (  # label, key of the summary
     ('Final Train Accuracy', 'TrainAccuracy'),
     ('E2E Training Duration sec', 'E2ETrainingTime'),
 )
+# The fields of a training step's event, in the order of its JSON; epoch is a whole number, as are step and steps
+STEP_FIELDS = ('epoch', 'step', 'steps', 'lr', 'fps', 'step_ms', 'data_wait', 'loss', 'eta')
 RECORD_LOST = 'The run is complete, and its record is not: {path} lacks {events:d} events ({problem}).'
 MISSING = 'N/A'
 ERROR_MARK = '[Error]'

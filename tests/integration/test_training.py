@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 
+from common import log_parser
 from helpers import FOLDERS, SMALL, VAN, describe, explains, in_folder, in_ranks, train, train_main
 
 QUICK = [*SMALL, '--batch-size=8', '--max-steps=2', '--print-freq=1']
@@ -19,6 +20,20 @@ def fit(data, out, *more, epochs=2, **options):
     result = train(VAN, data, *QUICK, f'--epochs={epochs}', *more, out=out, **options)
     assert result.code == 0, result.text
     return result
+
+
+def test_the_parser_reads_what_a_training_writes(few_digits, tmp_path):
+    """Each event and each line, of all epochs: nothing is left out, and both say the same."""
+    result = fit(few_digits, tmp_path, '--model-ema', '--model-ema-decay=.5', '--warmup-steps=1')
+    steps, evaluated = result.events('train'), [e for e in result.events('eval') if e['weights'] == 'model']
+    (tmp_path / 'said.txt').write_text(result.text)
+    for name, form, near in (('metrics.jsonl', 'metrics', 0), ('said.txt', 'ours', 5e-4)):
+        found = log_parser.parse(str(tmp_path / name)).summary()
+        assert (found['format'], found['problems'], found['steps'], found['epochs']) == (form, [], 4, 2)
+        assert found['final_loss'] == pytest.approx(steps[-1]['loss'], abs=near)
+        assert found['last_acc1'] == pytest.approx(evaluated[-1]['acc1'], abs=near)
+        assert found['fps'] == pytest.approx(result.events('throughput')[0]['fps'], abs=0.01)
+        assert [y for _, y in found['loss_curve']] == pytest.approx([step['loss'] for step in steps], abs=near)
 
 
 def rates(result):
@@ -213,7 +228,7 @@ def test_compile(few_digits, tmp_path):
         '--workers=0',
         '--batch-size=8',
     ]
-    words += ['--epochs=1', '--max-steps=3', '--eval-steps=1', '--print-freq=1']
+    words += ['--epochs=1', '--max-steps=3', '--eval-steps=1', '--print-freq=1', '--no-amp']
     plain = train('ConvMixer_for_PyTorch', *words, out=tmp_path / 'plain')
     quick = train('ConvMixer_for_PyTorch', *words, '--compile', out=tmp_path / 'compiled', timeout=300)
     if quick.code and 'compiler' in quick.text:

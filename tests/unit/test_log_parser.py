@@ -684,6 +684,16 @@ def write_training(folder):
     logger.file.close()
 
 
+def test_the_order_of_an_events_fields_does_not_matter(tmp_path):
+    path = tmp_path / 'metrics.jsonl'
+    events = [json.loads(line) for line in (LOGS / path.name).read_text().splitlines()]
+    for event in events:
+        first = {name: event.pop(name) for name in ('event', 'time')}
+        path.open('a').write(json.dumps({**first, **dict(sorted(event.items()))}) + '\n')
+    found, wanted = (log_parser.parse(str(place / path.name)).summary() for place in (tmp_path, LOGS))
+    assert found['steps'] and {**found, 'path': None} == {**wanted, 'path': None}
+
+
 def test_all_that_our_writer_leaves_says_the_same(tmp_path):
     with redirect_stdout((tmp_path / 'train_0.log').open('w')) as file, file:
         write_training(tmp_path)

@@ -109,18 +109,17 @@ SWIN_TRAIN = (
     rb'(?:wd [^ \t\n]+<s>)?time (?P<now><f>) \((?P<time><f>)\)<s>loss (?P<loss><nan>) \(<nan>\)<s>'
     rb'(?:\w{1,30} [^ \t\n]{1,30} \([^)\n]{1,30}\)<s>){0,5}mem (?P<peak_memory_mb><i>)MB'
 )
-EVENT_TRAIN = (
-    rb'\{"event": "train", "time": (?P<clock><num>), "epoch": (?P<epoch><e>), "step": (?P<step><i>), '
-    rb'"steps": (?P<steps><n>), "loss": (?P<loss><num>), "fps": (?P<fps><num>), "step_ms": (?P<step_ms><num>), '
-    rb'"data_wait": (?P<data_wait><num>), (?:"lr": (?P<lr><num>), )?[^\n]*\}'
-)
+WHOLE = {'epoch': '<e>', 'step': '<i>', 'steps': '<n>'}  # fields of an event; the others are any number
+EVENT_TRAIN = ', '.join(f'"{name}": (?P<{name}>{WHOLE.get(name, "<num>")})' for name in messages.STEP_FIELDS)
+EVENT_TRAIN = rb'\{"event": "train", "time": (?P<clock><num>), ' + EVENT_TRAIN.encode() + rb'(?:, [^\n]*)?\}'
+STEP_EVENT = 'event train'
 TRAIN_FORMS = (
     train('own train', b'Train: ', regex_of(messages.TRAIN_LINE, ''), 'interval', first=1),
     train('timm train', b'Train: ', TIMM_TRAIN, 'running'),
     train('swin train', b'Train: ', SWIN_TRAIN, 'running', first=None),
     train('meter train', b'Epoch: [', METER_TRAIN, 'window'),
     train('imagenet train', b'Epoch: [', IMAGENET_TRAIN, 'running', first=None),
-    train('event train', b'{"event": "train"', EVENT_TRAIN, 'interval', first=1),
+    train(STEP_EVENT, b'{"event": "train"', EVENT_TRAIN, 'interval', first=1),
 )
 # A line for a whole epoch, of log.txt or summary.csv
 EPOCH_RECORD = Form('epoch record', 'train', b'', re.compile(b''))
@@ -178,7 +177,7 @@ OTHER_FORMS = (  # rows: name, kind, what one of must be in the line, regex; a f
     ('summary', 'summary', b' =', SUMMARY),
     ('summary', 'summary', b'Final |E2E |FPS', FINAL),
     # a line for a whole epoch: JSON of DeiT's family, CSV of timm
-    ('event', 'event', b'{"', rb'^(?P<json>\{"event": (?!"train").*\})$'),
+    ('event', 'event', b'{"', rb'^(?P<json>\{"event": .*\})$'),
     ('log.txt', 'epoch', b'{"', rb'^(?P<json>\{"(?:train|test)_\w+": .*\})$'),
     ('summary.csv', 'header', b'epoch,', rb'^(?P<names>epoch,train_loss\b[\w,@/ .-]*)$'),
     # what a training says of itself before it begins
@@ -262,7 +261,7 @@ WITHOUT_THREE = 'all images of the epoch over the time since its fourth step: n/
 WINDOWS = 'mean over windows of 20 steps; 0 before the 26th step, which is left out'
 COMPUTE = "one process's compute: loading left out, not synchronised"
 FORMATS = (
-    Format('metrics', [{'event'}, {'event train'}], OURS),
+    Format('metrics', [{'event'}, {STEP_EVENT}], OURS),
     Format('result', [{'result'}], OURS),
     Format('ours', [{'own train'}, {'own eval'}, {'own fps'}, {'own run'}], OURS),
     Format('swin', [{'swin train'}, {'swin begins', 'label'}], None, 'process'),

@@ -9,11 +9,11 @@ import math
 import re
 from typing import Any, Dict
 
-from common.logs.forms import ARGUMENT, EPOCH_RECORD, SUMMARY_KEYS, Form
+from common.logs.forms import ARGUMENT, EPOCH_RECORD, STEP_EVENT, SUMMARY_KEYS, TRAIN_FORMS, Form
 from common.logs.logged_run import EMA, MODEL, Evaluation
 from common.logs.series import EPOCH
 from common.logs.values import TEXTS, field, fields, first, percent, real, text
-from common.messages import MISSING
+from common.messages import MISSING, STEP_FIELDS
 
 Values = Dict[str, Any]  # bytes of a line or values of JSON; None for a group that the line has not
 NUMBER = re.compile(r'(\d*\.?\d+)(?:/s|%| \(\S+\))?$')  # of a summary: 376.64/s, 81.23%, 2.638 (2.98), .25
@@ -149,6 +149,8 @@ def on_event(log: Any, form: Form, values: Values, number: int) -> None:
         arguments = event.get('args') or {}
         log.announce(resumed=bool(arguments.get('resume')))
         log.state(dict(event, torch=version_of(event), planned_epochs=arguments.get('epochs')))
+    elif kind == 'train':  # whose fields stand in another order than ours
+        step_event(log, event)
     elif kind == 'eval':
         log.settle(time)
         if real(event.get('acc1')) is not None:
@@ -162,6 +164,16 @@ def on_event(log: Any, form: Form, values: Values, number: int) -> None:
         log.run.end('OK', ended=True)
     if log.announced is None:
         log.run.tick(time)
+
+
+def step_event(log: Any, event: Values) -> None:
+    form = next(form for form in TRAIN_FORMS if form.name == STEP_EVENT)
+    epoch, step, steps = (int(event[name]) for name in ('epoch', 'step', 'steps'))
+    if not (0 <= epoch < MAX_EPOCH and 0 < step <= steps):
+        raise ValueError(event)
+    columns = {name: [event[name]] for name in (*STEP_FIELDS, 'time') if real(event.get(name)) is not None}
+    columns['loss'] = [math.nan if event['loss'] is None else float(event['loss'])]
+    log.train(form, dict(columns, clock=columns['time'], total=[steps]), [epoch * EPOCH + step])
 
 
 def version_of(said: Values) -> Any:

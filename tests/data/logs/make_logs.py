@@ -322,6 +322,9 @@ def ours():
 
 
 def metrics():
+    sys.path.insert(0, str(HERE.parents[2]))
+    from common import messages
+
     def event(kind, time, **fields):
         return json.dumps(dict(event=kind, time=time, **fields))
 
@@ -332,7 +335,8 @@ def metrics():
     for epoch in range(EPOCHS):
         start = 1000.0 + 100 * epoch
         for i in range(EVERY - 1, STEPS, EVERY):
-            yield event('train', start + i, **line_of_ours(epoch, i), eta=10)
+            said = dict(line_of_ours(epoch, i), eta=10)
+            yield event('train', start + i, **{name: said[name] for name in messages.STEP_FIELDS})
         best = max(best, epoch, key=acc1)
         said = dict(epoch=epoch, weights='model', acc1=acc1(epoch), acc5=acc5(epoch), loss=1.5 - epoch / 10)
         said.update(images=50000, seconds=12.3, best_acc1=acc1(best), best_epoch=best)

@@ -87,7 +87,7 @@ def main():
     args = parser.parse_args()
     chosen, out = folders(args.folders), args.out.resolve()
     places = [digits(folder, out) for folder in chosen]
-    command = [sys.executable, '-m', 'common.log_parser', 'plot', *places, '--panels', 'acc', 'loss']
+    command = [sys.executable, '-m', 'common.log_parser', 'plot', *places, '--panels', 'acc']
     subprocess.run([*command, '-o', TOP / 'docs' / 'digits.png'], cwd=TOP, check=True, stdout=subprocess.DEVNULL)
     names = [json.loads((place / 'result.json').read_text())['model'] for place in places]
     print('| target | images a step | processes | epochs |', ' | '.join(names), '|')

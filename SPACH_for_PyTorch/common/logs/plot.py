@@ -73,10 +73,10 @@ def draw(axis: Any, panel: Curves, runs: List[Tuple[str, Summary]]) -> None:
     """A line for each curve of each run, in the run's colour."""
     for number, (label, found) in enumerate(runs):
         for key, what, style, shift in panel.curves:
-            points = [(x + shift, y) for x, y in found[key]]
-            xs, ys = zip(*points) if points else ((), ())
-            alone = {'marker': 'o'} if len(points) == 1 else {}
-            axis.plot(xs, ys, color=f'C{number % 10}', label=f'{label}: {what}', **dict(style, **alone))
+            xs, ys = [x + shift for x, _ in found[key]], [y for _, y in found[key]]
+            alone = {'marker': 'o'} if len(xs) == 1 else {}
+            if xs:
+                axis.plot(xs, ys, color=f'C{number % 10}', label=f'{label}: {what}', **dict(style, **alone))
         if panel.name == 'fps':
             shade(axis, f'C{number % 10}', found['fps_curve'], found['warmup_end'])
     axis.set_ylabel(panel.axis)

@@ -48,7 +48,7 @@ RECIPE = {
     'seed': 0,
     # Upstream has no fine-tuning recipe that runs. Found on digits, textures and faces (docs/usage.md), with batches of 16 to 1024.
     'cases': {
-        'finetune': {'lr_base': 2e-4, 'lr_base_size': 256, 'lr_scaling': 'sqrt', 'epochs': 30, 'warmup_epochs': 2}
+        'finetune': {'lr_base': 1e-4, 'lr_base_size': 256, 'lr_scaling': 'sqrt', 'epochs': 30, 'warmup_epochs': 2}
     },
 }
 

@@ -51,7 +51,7 @@ RECIPE = {
     'cases': {
         'finetune': {
             'lr': None,
-            'lr_base': 0.04,
+            'lr_base': 0.01,
             'lr_base_size': 256,
             'lr_scaling': 'sqrt',
             'epochs': 8,

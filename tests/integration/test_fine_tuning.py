@@ -2,12 +2,13 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 
-from helpers import FOLDERS, SMALL, VAN, describe, explains, in_folder, train
+from helpers import FOLDERS, SMALL, TOP, VAN, describe, explains, in_folder, train
 
 
 def small(name):
@@ -63,6 +64,20 @@ def names_of_classifier(model):
     made = train.create_model(model, num_classes=10, img_size=32)
     head = {id(p) for p in made.get_classifier().parameters()}
     return {key for key, p in made.named_parameters() if id(p) in head}
+
+
+def rate_of_a_fine_tuning():
+    import train
+
+    case = train.RECIPE['cases']['finetune']
+    return case['lr_base'], case['lr_base_size'], case['lr_scaling']
+
+
+@pytest.mark.parametrize('name', FOLDERS)
+def test_the_readme_says_the_rate_of_a_fine_tuning(name):
+    readme = ' '.join((TOP / name / 'README.md').read_text().split())
+    rate, batch = re.search(r'at (\S+) for a batch of (\d+), by the square root of the batch', readme).groups()
+    assert in_folder(name, rate_of_a_fine_tuning) == (float(rate), int(batch), 'sqrt')
 
 
 def test_freezing_needs_weights(few_digits, tmp_path):

@@ -5,6 +5,7 @@ import os
 import traceback
 from typing import Any, Optional
 
+import torch
 import torch.distributed as dist
 
 from common import accelerator, agreement, data, limits, options, run_folder, weights
@@ -37,6 +38,15 @@ def run(args: options.Args, hooks: Any) -> int:
     return code
 
 
+def share_cores(processes: int) -> None:
+    """Of as many processes on this machine. torch counts the cores that it sees; the threads of a container that may use
+    fewer would wait for one another.
+    """
+    share = max(1, limits.cores() // processes)
+    if torch.get_num_threads() > share:
+        torch.set_num_threads(share)
+
+
 def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
     """What is asked for, from the options of the command line to the last event."""
     loaded = weights.asked_for(args, hooks)
@@ -46,6 +56,7 @@ def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
     classes = data.check_root(args.data_path, splits, read=not args.skip_bad_images)
     options.resolve(args, loaded, classes, device, ranks)
     limits.check(args, ranks)
+    share_cores(ranks.local_world)
     lock = take_folder(args, ranks)
     backend = args.dist_backend or device.backend
     ranks.meet(args.dist_url, args.timeout)

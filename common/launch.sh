@@ -177,7 +177,7 @@ fi
 command+=("$folder/train.py" "${arguments[@]}")
 
 # ---- run: everything that any rank says goes to the log and on to the terminal
-pipe=$(mktemp -d 2>/dev/null || mktemp -d "$output/.pipe.XXXXXX") && mkfifo "$pipe/fifo" ||
+pipe=$(mktemp -d 2>/dev/null || mktemp -d "$output/.pipe.XXXXXX") && mkfifo "$pipe/fifo" "$pipe/silent" ||
     fail "no pipe can be made in TMPDIR (${TMPDIR:-/tmp}) nor in $output; set TMPDIR to a folder that can be written to"
 # tee goes on with the log where the terminal is gone, and the other way round. Should it end before the trainer does, somebody
 # must go on reading, or the trainer could not write.
@@ -188,7 +188,9 @@ if [[ -t 2 ]]; then echo 'Loading torch ...' >&2; fi
 (trap '' USR1; exec "${command[@]}") > "$pipe/fifo" 2>&1 &     # until the trainer knows what to do with it
 trainer=$!
 ((signalled == 0)) || kill -s TERM "$trainer" 2>/dev/null || true
-while kill -0 "$trainer" 2>/dev/null; do wait "$trainer" || true; done     # a signal cuts a wait short
+# Not by wait: of two signals that come at once, bash would see to the second when the trainer has ended.
+exec 8<> "$pipe/silent"
+while kill -0 "$trainer" 2>/dev/null; do read -r -t 0.2 -u 8 || true; done
 code=0
 wait "$trainer" || code=$?
 wait "$tee" || true

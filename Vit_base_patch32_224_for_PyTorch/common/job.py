@@ -5,6 +5,7 @@ import os
 import traceback
 from typing import Any, Optional
 
+import torch
 import torch.distributed as dist
 
 from common import accelerator, agreement, data, limits, options, report, run_folder, weights
@@ -47,7 +48,17 @@ def use(args: options.Args, ranks: Ranks, hooks: Any) -> int:
         raise UserError('--predict and --export are for one process; start them without torchrun')
     from common import export, predict  # a training has no need of them
 
+    share_cores(1)
     return (predict if args.predict else export).run(args, hooks)
+
+
+def share_cores(processes: int) -> None:
+    """Of as many processes on this machine. torch counts the cores that it sees; the threads of a container that may use
+    fewer would wait for one another.
+    """
+    share = max(1, limits.cores() // processes)
+    if torch.get_num_threads() > share:
+        torch.set_num_threads(share)
 
 
 def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
@@ -65,6 +76,7 @@ def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
     classes = trained
     options.resolve(args, loaded, classes, device, ranks)
     limits.check(args, ranks)
+    share_cores(ranks.local_world)
     lock = take_folder(args, ranks)
     backend = args.dist_backend or device.backend
     ranks.meet(args.dist_url, args.timeout)

@@ -4,8 +4,6 @@ import os
 import resource
 from typing import Any, Iterator, Sequence, Tuple
 
-import torch
-
 from common.errors import UserError
 
 SHARED_MEMORY = '/dev/shm'
@@ -13,23 +11,13 @@ PREFETCH = 2  # batches that a worker has ready, by torch's default
 
 
 def check(args: Any, ranks: Any) -> None:
-    """Raises UserError where there are too few files or too little shared memory for the workers. No more threads than cores."""
-    share_cores(ranks.local_world)
+    """Raises UserError where there are too few files or too little shared memory for the workers."""
     allow_files(64 + 16 * args.workers)
     if args.workers and os.path.isdir(SHARED_MEMORY):
         square = isinstance(args.img_size, int)
         pixels = args.img_size**2 if square else args.img_size[0] * args.img_size[1]
         batch = args.batch_size * 3 * pixels  # bytes of a batch: uint8
         require_shared_memory(batch * PREFETCH * args.workers * ranks.local_world, args.workers * ranks.local_world)
-
-
-def share_cores(processes: int) -> None:
-    """Of as many processes on this machine. torch counts the cores that it sees; the threads of a container that may use
-    fewer would wait for one another.
-    """
-    share = max(1, cores() // processes)
-    if torch.get_num_threads() > share:
-        torch.set_num_threads(share)
 
 
 def cores(processes: str = '/proc/self/cgroup', groups: str = '/sys/fs/cgroup') -> int:

@@ -121,7 +121,9 @@ def test_ranks_end_with_their_launcher(folder, few_digits, tmp_path):
 
 @pytest.mark.parametrize('script', ['train_full_1p.sh', 'train_full_8p.sh'])
 def test_asked_to_save_while_it_starts(folder, few_digits, tmp_path, script):
-    """SIGUSR1 is no reason to end, whenever it comes; SIGHUP, before there is anything to save, ends with 129."""
+    """SIGUSR1 is no reason to end, whenever it comes; SIGHUP, before there is anything to save, ends with 129. It comes right
+    after a SIGUSR1, while the script still sees to that one.
+    """
     words = [f'--data_path={few_digits}', *LONG, '--nproc_per_node=2', f'--output_dir={tmp_path}']
     process = start(folder / 'test' / script, *(word for word in words if '8p' in script or 'nproc' not in word))
     wait_for(
@@ -132,6 +134,7 @@ def test_asked_to_save_while_it_starts(folder, few_digits, tmp_path, script):
         process.send_signal(signal.SIGUSR1)
         time.sleep(0.05)
     assert process.poll() is None
+    process.send_signal(signal.SIGUSR1)
     process.send_signal(signal.SIGHUP)
     text = process.communicate(timeout=60)[0]
     assert process.returncode == 129 and 'stopped by' in text.splitlines()[-1], text

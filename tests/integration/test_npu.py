@@ -71,12 +71,16 @@ def without(folder, line, target):
 def test_a_wait_that_is_missing_shows(line, npu, few_digits, tmp_path):
     """Streams are late here by times that are drawn: what does not wait for a copy, or reuses memory, gets wrong numbers."""
     words = [*TWENTY, '--batch-size=16', '--max-steps=8', '--print-freq=8']  # a line waits for the device
-    env, seen = {**npu, 'CANNSIM_DELAY_US': '5000'}, []
-    for folder, late in ((VAN, npu), (VAN, env), (without(VAN, line, tmp_path), env)):
-        out = tmp_path / str(len(seen))
-        result = train(folder, few_digits, '--model', 'van_b0', *words, '--device=npu', out=out, **late)
-        seen.append([event['loss'] for event in result.events('train')] or result.lines[-1])
-    assert seen[0] == seen[1] and len(seen[0]) == 1 and seen[2] != seen[0]
+    late, lacking = {**npu, 'CANNSIM_DELAY_US': '5000'}, without(VAN, line, tmp_path)
+
+    def losses(name, folder, env):
+        result = train(folder, few_digits, '--model', 'van_b0', *words, '--device=npu', out=tmp_path / name, **env)
+        return [event['loss'] for event in result.events('train')] or result.lines[-1]
+
+    wanted = losses('prompt', VAN, npu)
+    assert len(wanted) == 1 and losses('late', VAN, late) == wanted
+    # A host that is busy with other work may be later still, and then what is copied is there in time
+    assert any(losses(f'lacking{attempt}', lacking, late) != wanted for attempt in range(4))
 
 
 # ---- patches

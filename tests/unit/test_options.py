@@ -1,12 +1,15 @@
 """The command line: spellings, precedence, where each value comes from, and that nobody changes one later."""
 
 import argparse
+import os
+import subprocess
+import sys
 
 import pytest
 
 from common import options
 from common.errors import UserError
-from helpers import FOLDERS, in_folder
+from helpers import FOLDERS, TOP, in_folder
 
 DATA = ['--data-path', '/data']
 RECIPE = {
@@ -167,3 +170,15 @@ def test_mistakes_are_one_sentence(capsys):
         said = capsys.readouterr().err
         assert stopped.value.code == 2 and said.startswith('[Error] ') and said.count('\n') == 1
         assert argv.partition('=')[0].split()[0] in said
+
+
+@pytest.mark.parametrize('name', FOLDERS)
+def test_a_command_line_needs_no_torch(name, tmp_path):
+    """Help, and the word for a mistyped option, come at once: torch and what stands on it are not imported for them."""
+    for package in ('torch', 'torchvision', 'timm'):
+        (tmp_path / f'{package}.py').write_text('raise ImportError("this is not the time")')
+    for word, code, said in (('--help', 0, '--batch-size'), ('--bach-size=3', 2, '--bach-size=3')):
+        command = [sys.executable, 'train.py', word]
+        env = {**os.environ, 'PYTHONPATH': str(tmp_path)}
+        done = subprocess.run(command, cwd=TOP / name, env=env, capture_output=True, text=True)
+        assert done.returncode == code and said in done.stdout + done.stderr, done

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from common import augment, data, images, jpeg, limits
+from common import augment, data, images, job, jpeg, limits
 from common.errors import UserError
 
 DECODERS = [name for name in jpeg.DECODERS if jpeg.usable(name)]
@@ -193,7 +193,7 @@ def test_no_more_threads_than_the_share_of_the_cores(monkeypatch):
         for have, cores, processes, threads in ((8, 4, 1, 4), (8, 6, 4, 1), (8, 2, 4, 1), (2, 8, 1, 2)):
             torch.set_num_threads(have)
             monkeypatch.setattr(limits, 'cores', lambda cores=cores: cores)
-            limits.share_cores(processes)
+            job.share_cores(processes)
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

@@ -189,22 +189,32 @@ def finish(folder: str, log_name: str, network: str, case: str, ranks: int, code
     result = summarize(events)
     for key, known in (('network', network), ('case', case), ('ranks', ranks)):
         result[key] = known if result[key] is None else result[key]
-    code, reason = verdict(code, events, os.path.join(folder, log_name))
+    log = os.path.join(folder, log_name)
+    code, reason = verdict(code, events, log)
     result.update(device_type=platform.machine(), e2e_seconds=seconds, exit_code=code, reason=reason)
     result['status'] = 'OK' if reason is None else 'FAILED'
     items = summary_items(result)
+    back = None
     try:
         write_results(folder, case, result, items)
         if reason is not None and not any(event['event'] in ('train', 'eval') for event in events):
-            put_back(folder, case)
+            back = put_back(folder, case)
     except OSError as e:
         code, unwritten = code or 1, f'the results cannot be written to {folder} ({e})'
         reason = unwritten if reason is None else f'{reason}; {unwritten}'
     if reason is None:
         say('\n'.join(accuracies(result) + [FINAL_RULE] + [f'{label} : {items[key]}' for label, key in FINAL_LINES]))
     else:
-        say(f'{ERROR_MARK} {reason} (exit {code})')
+        if back is not None:
+            say(back)
+        say_why(reason, code, log, last=back is None)
     return code
+
+
+def say_why(reason: Optional[str], code: int, log: str, last: bool = True) -> None:
+    """The last line of a failed run, unless it stands there: the trainer's own words end the log. last: nothing was said after them."""
+    if not last or (log_lines(log) or [''])[-1] != f'{ERROR_MARK} {reason}':
+        say(f'{ERROR_MARK} {reason} (exit {code})')
 
 
 def finish_on_another_machine(log: str, code: int) -> int:
@@ -212,7 +222,7 @@ def finish_on_another_machine(log: str, code: int) -> int:
     if code == 0:
         say('The results of the run are on the machine with NODE_RANK=0.')
     else:
-        say(f'{ERROR_MARK} {verdict(code, [], log)[1]} (exit {code})')
+        say_why(verdict(code, [], log)[1], code, log)
     return code
 
 
@@ -233,16 +243,17 @@ def write_results(folder: str, case: str, result: Dict[str, Any], items: Dict[st
                 shutil.copyfile(path, other)
 
 
-def put_back(folder: str, case: str) -> None:
-    """A run that has failed before its first step leaves the folder as it was, where an earlier run has got further."""
+def put_back(folder: str, case: str) -> Optional[str]:
+    """A run that has failed before its first step leaves the folder as it was, where an earlier run has got further. -> what to say"""
     try:
         with open(os.path.join(folder, run_folder.lock_name(case)), encoding='utf-8') as f:
             aside = f.read().partition('\n')[2]
     except OSError:
-        return
+        return None
     if aside and os.path.exists(os.path.join(aside, run_folder.metrics_name(case))):
         failed = run_folder.move_back(folder, case, aside)
-        say(f"The files of the earlier run are back in their place; this run's are in {failed}")
+        return f"The files of the earlier run are back in their place; this run's are in {failed}"
+    return None
 
 
 def verdict(code: int, events: List[Dict[str, Any]], log_path: str) -> Tuple[int, Optional[str]]:

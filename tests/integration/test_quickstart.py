@@ -47,7 +47,7 @@ def test_the_folder_learns_the_digits_and_is_fine_tuned(name, digits, first_digi
     if name == FIRST:  # the quick start's command is this one
         assert ' '.join(words) in ' '.join((TOP / 'ci' / 'quickstart.sh').read_text().replace('\\\n', ' ').split())
     script = TOP / name / 'test' / 'train_full_1p.sh'
-    result = run(script, f'--data_path={digits}', *words, '--device=cpu', out=tmp_path / 'out', timeout=900)
+    result = run(script, f'--data_path={digits}', *words, '--device=cpu', out=tmp_path / 'out', timeout=1800)
     assert result.code == 0, result.text
     assert float(result.summary['TrainAccuracy']) >= describe(name)['digits_accuracy']
     words = [
@@ -56,5 +56,5 @@ def test_the_folder_learns_the_digits_and_is_fine_tuned(name, digits, first_digi
         '--batch-size=16',
         '--epochs=2',
     ]
-    tuned = run(script.parent / 'train_finetune_1p.sh', *words, '--device=cpu', out=tmp_path / 'tuned', timeout=300)
+    tuned = run(script.parent / 'train_finetune_1p.sh', *words, '--device=cpu', out=tmp_path / 'tuned', timeout=900)
     assert float(tuned.summary['TrainAccuracy']) >= 80, tuned.text

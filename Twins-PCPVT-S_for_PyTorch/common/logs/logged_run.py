@@ -142,7 +142,7 @@ class LoggedRun:
         self.fields.update(final_loss=losses[-1], min_loss=min(least, first(self.fields.get('min_loss'), math.inf)))
         for rates in filter(None, map(columns.get, ('fps', 'images'))):
             self._add_rates(form, rates, place)
-        if None not in columns.get('lr', [None]):
+        if 'lr' in columns:
             draw(self.lr, columns['lr'], place, some=True)
         self.go_on()
 

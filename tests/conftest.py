@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch: processes that share cores must not spin
+# before torch: processes that share cores must not spin, nor wait for threads that have no core; it costs four times and more
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+if 'PYTEST_XDIST_WORKER_COUNT' in os.environ:
+    os.environ.setdefault(
+        'OMP_NUM_THREADS', str(max(1, os.cpu_count() // int(os.environ['PYTEST_XDIST_WORKER_COUNT'])))
+    )
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a CI in the background of a shell; scripts that are started with it ignored could not be stopped by it

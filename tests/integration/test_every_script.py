@@ -100,8 +100,6 @@ class Folder:
         self.ranks = config.getoption('ranks')
         self.simulate, self.python = config.getoption('simulate'), config.getoption('python') or sys.executable
         self.environment = helpers.simulated(CANNSIM_SOC=config.getoption('chip')) if self.simulate else {}
-        if 'PYTEST_XDIST_WORKER' in os.environ:  # several at a time share the cores
-            self.environment['OMP_NUM_THREADS'] = '1'
 
     def outcome(self, row):
         """Runs a row, after the one that it needs, unless it has run. -> Outcome"""

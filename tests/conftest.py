@@ -9,13 +9,6 @@ from pathlib import Path
 
 import pytest
 
-# before torch: processes that share cores must not spin, nor wait for threads that have no core; it costs four times and more
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-if 'PYTEST_XDIST_WORKER_COUNT' in os.environ:
-    os.environ.setdefault(
-        'OMP_NUM_THREADS', str(max(1, os.cpu_count() // int(os.environ['PYTEST_XDIST_WORKER_COUNT'])))
-    )
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a CI in the background of a shell; scripts that are started with it ignored could not be stopped by it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -27,7 +20,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import helpers
 from cannsim import build
 
-sys.path[:0] = [str(helpers.TOP), str(helpers.TOP / 'ci')]
+sys.path.insert(0, str(helpers.TOP / 'ci'))
+sys.path.insert(0, str(helpers.TOP))
+
+from common import limits
+
+# before torch: processes that share cores must not spin, nor wait for threads that have no core; it costs four times and more
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+if 'PYTEST_XDIST_WORKER_COUNT' in os.environ:
+    os.environ.setdefault(
+        'OMP_NUM_THREADS', str(max(1, limits.cores() // int(os.environ['PYTEST_XDIST_WORKER_COUNT'])))
+    )
 
 
 def pytest_collection_modifyitems(items):

@@ -3,7 +3,7 @@
 import math
 import operator
 import re
-from typing import Any, BinaryIO, Dict, List, Optional
+from typing import Any, BinaryIO, Dict, List, Optional, Sequence
 
 from common.logs import numbers
 from common.logs.forms import Form, describe
@@ -21,7 +21,7 @@ MAY_COME_AGAIN = {'begin', 'facts', 'summary'}
 BEFORE_RECORDS = MAY_COME_AGAIN | {'resume', 'event', 'ignored', 'header'}  # of these a process begins with
 
 
-def those(column: list, chosen: List[int]) -> list:
+def those(column: list, chosen: Sequence[int]) -> list:
     """The values of some lines, ascending; of lines that follow each other, quickly."""
     begin, end = chosen[0], chosen[-1] + 1
     return column[begin:end] if end - begin == len(chosen) else [column[i] for i in chosen]
@@ -149,11 +149,13 @@ class Log:
         named = dict(zip(sorted(form.regex.groupindex, key=form.regex.groupindex.get), columns))
         epochs, totals = ({value: int(value) for value in set(named[name])} for name in ('epoch', 'steps'))
         steps, named['total'] = list(map(int, named['step'])), list(map(totals.get, named['steps']))
-        keys = [epochs[epoch] * EPOCH + step for epoch, step in zip(named['epoch'], steps)]
-        if any(map(operator.gt, steps, named['total'])):
+        begins = {epoch: number * EPOCH for epoch, number in epochs.items()}
+        keys = list(map(operator.add, map(begins.get, named['epoch']), steps))
+        if max(steps) > min(totals.values()):
             sound = [i for i, step in enumerate(steps) if step <= named['total'][i]]
             beyond = len(keys) - len(sound)
-            self.problem(number, f'{beyond} training lines up to here have impossible steps; left out')
+            if beyond:
+                self.problem(number, f'{beyond} training lines up to here have impossible steps; left out')
             named, keys = {name: [column[i] for i in sound] for name, column in named.items()}, [keys[i] for i in sound]
         if keys:
             self.train(form, named, keys)

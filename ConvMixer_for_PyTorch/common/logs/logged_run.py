@@ -30,9 +30,11 @@ class Evaluation(NamedTuple):
 def draw(curve: Curve, printed: List[bytes], place: Callable[[int], float], some: bool) -> List[float]:
     """Adds what lines print, where they do, to a curve. some: of what has no spikes, some are enough. -> what was added"""
     at = [*range(0, len(printed) - 1, max(1, len(printed) // SOME)), len(printed) - 1] if some else range(len(printed))
-    if None in printed:
+    try:
+        numbers = list(map(float, map(printed.__getitem__, at) if some else printed))
+    except TypeError:  # some lines print none
         at = [i for i in at if printed[i] is not None]
-    numbers = list(map(float, map(printed.__getitem__, at)))
+        numbers = [float(printed[i]) for i in at]
     curve.extend(numbers, lambda i: place(at[i]))
     return numbers
 

@@ -3,7 +3,9 @@
 The position of a training line is epoch * EPOCH + step, so positions of a training ascend.
 """
 
-from typing import List, Optional, Tuple
+import bisect
+import operator
+from typing import List, Optional, Sequence, Tuple
 
 EPOCH = 10**9
 ALTERNATING = 3  # lines that neither go on nor are another rank's; so many are the lines of two processes
@@ -32,7 +34,7 @@ class Series:
         """Whether the process has only just begun, so that other ranks may still be at their beginning."""
         return len(self.lines) <= YOUNG and not self.closed
 
-    def take(self, keys: List[int], start: int) -> Tuple[List[int], int, str]:
+    def take(self, keys: List[int], start: int) -> Tuple[Sequence[int], int, str]:
         """Takes training lines at the positions `keys`, from the one with number `start` on.
 
         -> the numbers of those that go on with the training in one epoch, without what is repeated or stray; the number
@@ -43,6 +45,11 @@ class Series:
         del lines[: -YOUNG - 1]
         self.first = keys[start] if self.first is None else self.first
         last = lines[-1] if lines else -1
+        ahead = keys[start:]
+        if last < ahead[0] and all(map(operator.lt, ahead, ahead[1:])):  # nearly always, and so many times as fast
+            stop = bisect.bisect_left(keys, end, start)
+            lines.extend(keys[start:stop])
+            return range(start, stop), stop, ''
         for i in range(start, len(keys)):
             key = keys[i]
             if key <= last:

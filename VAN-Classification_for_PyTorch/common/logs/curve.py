@@ -1,17 +1,20 @@
 """A curve in bounded memory."""
 
+import array
 import math
+import operator
 from typing import Callable, Iterable, List, Tuple
 
 Point = Tuple[float, float]
 
 MOST = 1000  # points that a curve keeps, two of each stretch
+VALUE = operator.itemgetter(1)
 
 
 def extremes(points: Iterable[Point]) -> List[Point]:
     """The points with the least and the greatest value, from left to right."""
-    by_value = sorted(points, key=lambda point: point[1])
-    return sorted({by_value[0], by_value[-1]})
+    by_value = sorted(points, key=VALUE)
+    return sorted((by_value[0], by_value[-1]))
 
 
 class Curve:
@@ -20,7 +23,7 @@ class Curve:
     """
 
     def __init__(self) -> None:
-        self.stretches: List[List[Point]] = []
+        self.x, self.y = array.array('d'), array.array('d')  # two points of each stretch, which may be the same one
         self.last: List[Point] = []
         self.long, self.room = 1, 0  # how many values a stretch has, and the last one can still take
 
@@ -34,22 +37,33 @@ class Curve:
             self._make_room()
             end = min(count, start + self.room)
             part = values[start:end]
-            found = [(place(i), values[i]) for i in {start + part.index(min(part)), start + part.index(max(part))}]
-            self.stretches[-1] = extremes(self.stretches[-1] + found)
+            found = [(place(i), values[i]) for i in (start + part.index(min(part)), start + part.index(max(part)))]
+            begun = [] if self.room == self.long else self._cut(len(self.x) - 2)
+            self._add(extremes(begun + found))
             self.room -= end - start
             start = end
         self.last = [(place(count - 1), values[-1])] if count else self.last
         return None
 
     def _make_room(self) -> None:
-        if self.room:
-            return
-        if len(self.stretches) >= MOST // 2:
-            pairs = zip(self.stretches[::2], self.stretches[1::2])
-            self.stretches, self.long = [extremes(a + b) for a, b in pairs], 2 * self.long
-        self.stretches.append([])
-        self.room = self.long
+        if not self.room and len(self.x) >= MOST:
+            points = self._cut(0)
+            for i in range(0, len(points), 4):
+                self._add(extremes(points[i : i + 4]))
+            self.long *= 2
+        self.room = self.room or self.long
+
+    def _add(self, points: List[Point]) -> None:
+        for x, y in points:
+            self.x.append(x)
+            self.y.append(y)
+
+    def _cut(self, start: int) -> List[Point]:
+        """Takes the points away from the one with number `start` on."""
+        points = list(zip(self.x[start:], self.y[start:]))
+        del self.x[start:], self.y[start:]
+        return points
 
     def all(self) -> List[Point]:
-        points = [point for stretch in self.stretches for point in stretch]
-        return points + [point for point in self.last if point != points[-1]]
+        points = [*zip(self.x, self.y), *self.last]
+        return [point for i, point in enumerate(points) if not i or point != points[i - 1]]

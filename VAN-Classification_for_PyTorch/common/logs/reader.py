@@ -6,6 +6,7 @@ numbers, in columns; what is between those lines is looked at line by line.
 
 import codecs
 import gzip
+import itertools
 import json
 import re
 import sys
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO, Iterator, Optional, Tuple
 
 from common.logs.forms import DAMAGED, TRAIN_FORMS, UNSURE, UNSURE_END, Form, candidates_of, match
 
-BLOCK = 1 << 18  # bytes read at a time
+BLOCK = 1 << 17  # bytes read at a time
 LONGEST = 1 << 22  # bytes; a longer line is no line of a log
 ANSI = re.compile(rb'\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\))')  # colours and titles of a terminal
 WRAPPED = re.compile(rb'(?m)^\{[^\n]{0,200}?"(?:log|message|msg)": ?"')  # a JSON object of Docker around a line
@@ -76,7 +77,7 @@ class Reader:
         if form:
             pieces, width = form.regex.split(block), form.regex.groups + 1
             others, *columns = [pieces[i::width] for i in range(width)]
-        for high in [i for i, other in enumerate(others) if other]:
+        for high in itertools.compress(range(len(others)), others):
             for known, found, raw, at in self._known(others[high], number + high, whole):
                 if high > low:
                     self.log.train_lines(form, [column[low:high] for column in columns], at)
@@ -112,7 +113,7 @@ def plain(block: bytes) -> bytes:
         block = ANSI.sub(b'', block)
     if b'\r' in block:
         block = block.replace(b'\r\n', b'\n').replace(b'\r', b'\n')
-    may_be_wrapped = (b'"log":' in block or b'"message":' in block or b'"msg":' in block) and b'{' in block
+    may_be_wrapped = b'{' in block and (b'"log":' in block or b'"message":' in block or b'"msg":' in block)
     if may_be_wrapped and WRAPPED.search(block):
         block = b'\n'.join(map(unwrapped, block.split(b'\n')))
     return block

@@ -148,9 +148,10 @@ class Timing:
             n = min(counts[i] - done, WINDOW)
             return before.plus(Total(n, n * float(columns['time'][i]), n * float(columns['data'][i])))
 
-        for i, count in enumerate(counts):
-            if count - followers[-1][0] >= WINDOW or not followers[-1][0]:
-                followers.append((count, total(i)))
+        i = bisect.bisect_left(counts, self.window[0] + WINDOW if self.window[0] else 0)
+        while i < len(counts):
+            followers.append((counts[i], total(i)))
+            i = bisect.bisect_left(counts, counts[i] + WINDOW, i + 1)
         self.window = followers[-1]
         return total
 

@@ -15,6 +15,8 @@ PREDICTIONS, CLASSES, CONFUSION, PICTURE = (
     f'eval_{name}' for name in ('predictions.csv', 'classes.csv', 'confusion.csv', 'confusion.png')
 )
 MOST_NAMES = 40  # classes, up to which the picture has their names
+# fonts with the characters of Chinese names; where none is installed, the picture has the classes' numbers
+CHINESE = ('Noto Sans CJK SC', 'Source Han Sans SC', 'WenQuanYi Zen Hei', 'WenQuanYi Micro Hei', 'SimHei', 'Microsoft YaHei')
 
 
 def check() -> None:
@@ -88,17 +90,24 @@ def picture(path: str, matrix: np.ndarray, classes: Sequence[str]) -> bool:
     """Draws the confusion matrix, the share of each class's images. -> False where matplotlib is missing"""
     if importlib.util.find_spec('matplotlib') is None:
         return False
+    from matplotlib import font_manager, rc_context
     from matplotlib.figure import Figure
 
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    chinese = [name for name in CHINESE if name in installed]
+    has = font_manager.get_font(font_manager.findfont('DejaVu Sans')).get_charmap()
+    readable = chinese or all(ord(letter) in has for name in classes for letter in name)
     side = min(20.0, 4 + 0.25 * len(classes))
-    figure = Figure(figsize=(side, side), layout='tight')
-    axes = figure.add_subplot()
-    shown = axes.imshow(matrix / np.maximum(1, matrix.sum(1, keepdims=True)), cmap='Blues', vmin=0, vmax=1)
-    axes.set(xlabel='predicted class', ylabel='class', title='Share of the images of a class')
-    if len(classes) <= MOST_NAMES:
-        places = range(len(classes))
-        axes.set_xticks(places, classes, rotation=90)
-        axes.set_yticks(places, classes)
-    figure.colorbar(shown, ax=axes, shrink=0.7)
-    figure.savefig(path, dpi=150)
+    with rc_context({'font.family': ['DejaVu Sans', *chinese]}):
+        figure = Figure(figsize=(side, side), tight_layout=True)
+        axes = figure.add_subplot(111)
+        shown = axes.imshow(matrix / np.maximum(1, matrix.sum(1, keepdims=True)), cmap='Blues', vmin=0, vmax=1)
+        axes.set(xlabel='predicted class', ylabel='class', title='Share of the images of a class')
+        if len(classes) <= MOST_NAMES:
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_ticks(range(len(classes)))
+                axis.set_ticklabels(classes if readable else range(len(classes)))
+            axes.tick_params(axis='x', labelrotation=90)
+        figure.colorbar(shown, ax=axes, shrink=0.7)
+        figure.savefig(path, dpi=150)
     return True

@@ -18,12 +18,18 @@ ATTENTION = 14  # the first opset that has scaled_dot_product_attention
 
 
 def run(args: options.Args, hooks: Any) -> int:
-    """Writes the file that is asked for. -> exit status"""
+    """Writes the file that is asked for; it has its name when it is whole and checked. -> exit status"""
     check(args)
     model, _, classes = predict.ready(args, hooks)
     os.makedirs(args.output_dir, exist_ok=True)
     path = args.export_file or os.path.join(args.output_dir, f'{args.model}.{args.export}')
-    WRITERS[args.export](model, args, classes, path)
+    partial = f'{path}.partial'
+    try:
+        WRITERS[args.export](model, args, classes, partial)
+        os.replace(partial, path)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
     print(f'{args.model}, {len(classes)} classes: {path}')
     return 0
 
@@ -75,7 +81,7 @@ def to_onnx(model: nn.Module, args: options.Args, classes: List[str], path: str)
     apart = difference(model, path, options.sides(args.img_size))
     if apart > NEAR:
         raise UserError(
-            f'{path} gives other logits than torch, by {apart:.1e} of the largest; do not use it, and try another --opset'
+            f'the ONNX model gives other logits than torch, by {apart:.1e} of the largest; no file was written, try another --opset'
         )
     print(f'onnxruntime gives the logits of torch to {apart:.1e} of the largest (opset {args.opset}).')
 

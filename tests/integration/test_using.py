@@ -154,3 +154,8 @@ def test_what_an_export_needs_is_a_sentence(learned, tmp_path):
     words = ['--export=onnx', f'--resume={learned}', '--predict', str(tmp_path)]
     explains(train(VAN, *words, out=tmp_path), '--predict', '--export')
     explains(train(VAN, '--export=onnx', out=tmp_path), '--export', '--resume')
+    kept = tmp_path / 'kept.onnx'
+    kept.write_text('of an earlier export')
+    words = ['--export=onnx', '--opset=25', f'--resume={learned}', f'--export-file={kept}']
+    explains(train(VAN, *words, out=tmp_path), '--opset 25')
+    assert kept.read_text() == 'of an earlier export' and not list(tmp_path.glob('*.partial'))

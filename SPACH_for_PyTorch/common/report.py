@@ -16,7 +16,14 @@ PREDICTIONS, CLASSES, CONFUSION, PICTURE = (
 )
 MOST_NAMES = 40  # classes, up to which the picture has their names
 # fonts with the characters of Chinese names; where none is installed, the picture has the classes' numbers
-CHINESE = ('Noto Sans CJK SC', 'Source Han Sans SC', 'WenQuanYi Zen Hei', 'WenQuanYi Micro Hei', 'SimHei', 'Microsoft YaHei')
+CHINESE = (
+    'Noto Sans CJK SC',
+    'Source Han Sans SC',
+    'WenQuanYi Zen Hei',
+    'WenQuanYi Micro Hei',
+    'SimHei',
+    'Microsoft YaHei',
+)
 
 
 def check() -> None:

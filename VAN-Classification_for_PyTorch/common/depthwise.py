@@ -89,7 +89,10 @@ class Depthwise(torch.autograd.Function):
         of_x = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
             turned = weight[ctx.part].to(gradient.dtype).flip(2, 3)
-            of_x = F.conv2d(gradient, turned, None, 1, ctx.padding, 1, x.shape[1]).to(x.dtype)
+            if max(ctx.padding) == 0:
+                of_x = (gradient * turned.transpose(0, 1)).to(x.dtype)
+            else:
+                of_x = F.conv2d(gradient, turned, None, 1, ctx.padding, 1, x.shape[1]).to(x.dtype)
         if ctx.needs_input_grad[1]:
             of_weight = torch.zeros_like(weight)  # in its layout, in which DistributedDataParallel has made room for it
             of_weight[ctx.part] = weight_gradient(x.to(gradient.dtype), gradient, ctx.padding).to(weight.dtype)
@@ -101,6 +104,8 @@ class Depthwise(torch.autograd.Function):
 def weight_gradient(x: torch.Tensor, gradient: torch.Tensor, padding: Tuple[int, int]) -> torch.Tensor:
     """-> (C, 1, kh, kw) in float32: the sum over the images. Small images are convolved at once, as further channels."""
     count, channels = x.shape[:2]
+    if max(padding) == 0:  # images of one pixel; in a single thread torch would convolve them channel by channel
+        return (x * gradient).sum(0, dtype=torch.float32).unsqueeze(1)
     if x[0].numel() < LARGE:
         one = [images.reshape(1, count * channels, *images.shape[2:]) for images in (x, gradient)]
         found = [F.conv2d(one[0], one[1].transpose(0, 1), None, 1, padding, 1, count * channels)]

@@ -173,7 +173,7 @@ def step_event(log: Any, event: Values) -> None:
         raise ValueError(event)
     columns = {name: [event[name]] for name in (*STEP_FIELDS, 'time') if real(event.get(name)) is not None}
     columns['loss'] = [math.nan if event['loss'] is None else float(event['loss'])]
-    log.train(form, dict(columns, clock=columns['time'], total=[steps]), [epoch * EPOCH + step])
+    log.train(form, dict(columns, clock=columns['time'], steps=[steps]), [epoch * EPOCH + step])
 
 
 def version_of(said: Values) -> Any:
@@ -226,7 +226,7 @@ def epoch_record(log: Any, record: Values, number: int) -> None:
     if not 0 <= epoch < MAX_EPOCH:
         raise ValueError(epoch)
     if loss is not None:
-        columns = {'loss': [float(loss)], 'total': [1], 'lr': [real(first(record.get('train_lr'), record.get('lr')))]}
+        columns = {'loss': [float(loss)], 'steps': [1], 'lr': [real(first(record.get('train_lr'), record.get('lr')))]}
         log.train(EPOCH_RECORD, columns, [epoch * EPOCH + 1])
     for owner, end in ((MODEL, ''), (EMA, '_ema')):
         if real(record.get(f'test_acc1{end}')) is not None:

@@ -116,7 +116,9 @@ def claim(run: LoggedRun, world: Optional[int], problems: List[str]) -> Optional
         return None
     if run.claims:
         return run.claims_sum / run.claims
-    return run.rate.last[0][1] if 'timm train' in run.tags else None  # a running mean: the last one counts
+    return (
+        run.rate.last[0][1] if run.tags & {'timm train', 'old timm train'} else None
+    )  # a running mean: the last one counts
 
 
 def step_times(run: LoggedRun) -> Dict[str, Any]:

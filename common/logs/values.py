@@ -2,7 +2,7 @@
 
 import calendar
 import re
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 # What a logger or a container writes before a line
 STAMP = re.compile(rb'[^\d\n]{0,9}([12]\d{3})-(0[1-9]|1[0-2])-(\d\d)[ T](\d\d):(\d\d):(\d\d)')
@@ -29,6 +29,22 @@ def real(value: Any) -> Optional[float]:
     """A number of a line or of JSON if it is finite, else None. ValueError for bytes that are no number."""
     value = float(value) if isinstance(value, bytes) else value
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e18 else None
+
+
+def floats(column: Sequence[Any]) -> List[Optional[float]]:
+    """Numbers of lines; None where a line has none. ValueError for bytes that are no number."""
+    try:
+        return list(map(float, column))
+    except TypeError:
+        return [None if value is None else float(value) for value in column]
+
+
+def number(printed: Any) -> Optional[float]:
+    """None for None and for bytes that are no number."""
+    try:
+        return float(printed)
+    except (TypeError, ValueError):
+        return None
 
 
 def field(name: str, value: Any) -> Any:

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import random
+import re
 import time
 from contextlib import redirect_stdout
 from itertools import pairwise
@@ -122,6 +123,24 @@ def test_what_does_not_change_the_meaning(name, monkeypatch):
         assert not differences(parsed(dressed), intact)
     monkeypatch.setattr(reader, 'BLOCK', 97)
     assert not differences(parsed(lines), intact)
+
+
+STEPS = 'convmixer timm spach vit twins deit convnext van imagenet imagenet_old swin mlla torchvision ours'.split()
+
+
+@pytest.mark.parametrize('name', [*map('{}.log'.format, STEPS), 'metrics.jsonl'])
+def test_a_line_with_what_is_no_number(name):
+    """A training line whose loss is damaged is left out, and that is said; a damaged learning rate is on no curve."""
+    lines = lines_of(name)
+    at = next(i for i, line in enumerate(lines) if re.search(rb'\b(?:5[01]|60)/ *100\b|"step": 60', line))
+    damaged = re.sub(rb'(\b[Ll]oss"?:? +)(\d)', rb'\g<1>4.\2', lines[at], count=1)
+    assert damaged != lines[at]
+    found = parsed([*lines[:at], damaged, *lines[at + 1 :]])
+    assert not differences(found, parsed(lines[:at] + lines[at + 1 :]))
+    assert any('left out' in problem for problem in found['problems'])
+    odd = [re.sub(rb'(\b(?:lr|LR)"?:? +)(\d)', rb'\g<1>4.\2', line) for line in lines]
+    if name != 'ours.log':  # whose lines are taken in their exact form only
+        assert set(differences(parsed(odd), parsed(lines))) <= {'lr_curve'}
 
 
 TORCH_NPU = (  # what torch_npu 2.12 itself writes between the lines of a training that goes well
@@ -659,7 +678,7 @@ def test_every_template_is_read_back(name):
         found = form.regex.match(line + b'\n')
     assert form.name.startswith('own ')
     for field, raw in found.groupdict().items():
-        if field == 'stamp':
+        if field == 'before':
             continue
         spec = template.partition('{' + field + ':')[2].partition('}')[0]
         assert raw.decode() == format(FIELDS[field], spec).strip(), field

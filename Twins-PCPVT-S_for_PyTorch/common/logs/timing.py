@@ -98,7 +98,7 @@ class Timing:
             self.rounding = rounding(columns['time'][-1])
         total, low, before = getattr(self, f'_{form.timing}')(counts, columns), 0, self.last
         if not self.is_warm:
-            low = bisect.bisect_left(counts, max(1, min(WARMUP, columns['total'][-1] // WARMUP_SHARE))) + 1
+            low = bisect.bisect_left(counts, max(1, min(WARMUP, int(columns['steps'][-1]) // WARMUP_SHARE))) + 1
             self.is_warm = low <= len(counts)
             before = total(low - 1) if self.is_warm else before
             self.warm = first(self.warm, counts[low - 1] if self.is_warm else None)

@@ -11,7 +11,7 @@ from common.logs.handlers import HANDLERS
 from common.logs.logged_run import MODEL, LoggedRun
 from common.logs.reader import Reader
 from common.logs.series import EPOCH
-from common.logs.values import fields, real, stamp
+from common.logs.values import fields, floats, real, stamp
 
 MAX_RUNS = 50  # the last ones are kept
 MAX_PROBLEMS = 100
@@ -25,6 +25,20 @@ def those(column: list, chosen: Sequence[int]) -> list:
     """The values of some lines, ascending; of lines that follow each other, quickly."""
     begin, end = chosen[0], chosen[-1] + 1
     return column[begin:end] if end - begin == len(chosen) else [column[i] for i in chosen]
+
+
+def numbers_of(form: Form, columns: Dict[str, list]) -> Optional[List[int]]:
+    """Puts numbers in place of the form's reals. -> the steps of the lines; None where one is beyond its epoch, or where
+    what should be a number is none.
+    """
+    try:
+        columns.update([(name, floats(columns[name])) for name in form.reals])
+    except ValueError:
+        return None
+    steps = list(map(int, columns['step']))
+    if max(steps) > min(map(int, set(columns['steps']))) and any(map(operator.gt, steps, map(int, columns['steps']))):
+        return None
+    return steps
 
 
 class Log:
@@ -143,22 +157,19 @@ class Log:
             self.problem(number, f'a line that holds no {form.name} ({type(e).__name__})')
 
     def train_lines(self, form: Form, columns: List[list], number: int) -> None:
-        """Takes training lines of one form, in the order of the log, all but those of a step beyond their epoch.
+        """Takes training lines of one form, in the order of the log, all but those that cannot be.
         columns: of the groups of its regex. number: of a line near them.
         """
         named = dict(zip(sorted(form.regex.groupindex, key=form.regex.groupindex.get), columns))
-        epochs, totals = ({value: int(value) for value in set(named[name])} for name in ('epoch', 'steps'))
-        steps, named['total'] = list(map(int, named['step'])), list(map(totals.get, named['steps']))
-        begins = {epoch: number * EPOCH for epoch, number in epochs.items()}
-        keys = list(map(operator.add, map(begins.get, named['epoch']), steps))
-        if max(steps) > min(totals.values()):
-            sound = [i for i, step in enumerate(steps) if step <= named['total'][i]]
-            beyond = len(keys) - len(sound)
-            if beyond:
-                self.problem(number, f'{beyond} training lines up to here have impossible steps; left out')
-            named, keys = {name: [column[i] for i in sound] for name, column in named.items()}, [keys[i] for i in sound]
-        if keys:
-            self.train(form, named, keys)
+        steps = numbers_of(form, named)
+        if steps is None:
+            lines = [{name: column[i : i + 1] for name, column in named.items()} for i in range(len(columns[0]))]
+            sound = [i for i, line in enumerate(lines) if numbers_of(form, line) is not None]
+            what = f'{len(lines) - len(sound)} training lines up to here have impossible steps or numbers; left out'
+            self.problem(number, what)
+            return self.train_lines(form, [[column[i] for i in sound] for column in columns], number) if sound else None
+        begins = {epoch: int(epoch) * EPOCH for epoch in set(named['epoch'])}
+        return self.train(form, named, list(map(operator.add, map(begins.get, named['epoch']), steps)))
 
     def train(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
         """Gives training lines to the training that they belong to. columns: {group: its values}; keys: positions."""
@@ -178,9 +189,9 @@ class Log:
                 self.resume()
 
     def _take(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
-        clock, before = columns.get('clock'), columns.get('stamp')
+        clock, before = columns.get('clock'), columns.get('before')
         for at in (0, -1):
-            self.run.tick(real(clock[at]) if clock else stamp(before[at]) if before and before[at] else None)
+            self.run.tick(real(clock[at]) if clock else stamp(before[at]) if before else None)
         self.run.train(form, columns, keys)
         self._tag(form, {name: column[0] for name, column in columns.items()})
 

@@ -7,7 +7,7 @@ from common.logs.curve import Curve
 from common.logs.forms import Form
 from common.logs.series import BEHIND, EPOCH, Series
 from common.logs.timing import Images, Timing
-from common.logs.values import field, first
+from common.logs.values import field, first, number
 
 MODEL, EMA = 'model', 'ema'  # whose weights were evaluated
 SOME = 50  # points of a curve without spikes that a block of lines adds
@@ -32,8 +32,8 @@ def draw(curve: Curve, printed: List[bytes], place: Callable[[int], float], some
     at = [*range(0, len(printed) - 1, max(1, len(printed) // SOME)), len(printed) - 1] if some else range(len(printed))
     try:
         numbers = list(map(float, map(printed.__getitem__, at) if some else printed))
-    except TypeError:  # some lines print none
-        at = [i for i in at if printed[i] is not None]
+    except (TypeError, ValueError):  # some lines print none
+        at = [i for i in at if number(printed[i]) is not None]
         numbers = [float(printed[i]) for i in at]
     curve.extend(numbers, lambda i: place(at[i]))
     return numbers
@@ -115,7 +115,7 @@ class LoggedRun:
 
     def train(self, form: Form, columns: Dict[str, list], keys: List[int]) -> None:
         """Lines of one form and one epoch at ascending positions. columns: {group of the form's regex: its values}."""
-        self.epoch, self.steps = keys[0] // EPOCH, columns['total'][-1]
+        self.epoch, self.steps = keys[0] // EPOCH, int(columns['steps'][-1])
         if form.timing and self.timing is None:
             self.timing = Timing(min(1, keys[0] % EPOCH) if form.first is None else form.first)
         before = self.epoch * EPOCH + (self.timing.first if self.timing else 1) - 1
@@ -137,7 +137,7 @@ class LoggedRun:
             """On a curve, in epochs."""
             return self.epoch + keys[i] % EPOCH / self.steps
 
-        losses = list(map(float, columns['loss']))
+        losses = columns['loss']
         self.loss.extend(losses, place)
         finite = losses if math.isfinite(sum(losses)) else filter(math.isfinite, losses)
         least = min(finite, default=math.inf)

@@ -38,6 +38,7 @@ class Form(NamedTuple):
         the epoch began, and `now` is this step's own; 'window': the mean of the last timing.WINDOW steps; 'interval':
         the mean since the line before. `fps`, where a line has it, is a mean of the same kind.
     first: of training lines, the number of an epoch's first step; None: 0 where a log begins with 0, else 1.
+    reals: of training lines, groups that are read as numbers in every line. The others are read where they are needed.
     """
 
     name: str
@@ -46,24 +47,24 @@ class Form(NamedTuple):
     regex: 're.Pattern[bytes]'
     timing: Optional[str] = None
     first: Optional[int] = 0
+    reals: Tuple[str, ...] = ()
 
 
-SHORTHANDS = {
-    b'<f>': rb'\d+\.\d+',
-    b'<i>': rb'\d{1,9}',
-    b'<e>': rb'\d{1,5}',  # an epoch
-    b'<n>': rb'[1-9]\d{0,8}',  # how many steps an epoch has
-    b'<.3>': rb'\d+\.\d{3}',
+SHORTHANDS = {  # of sets of characters and not \d, which takes longer
+    b'<f>': rb'[0-9]+\.[0-9]+',
+    b'<i>': rb'[0-9]{1,9}',
+    b'<e>': rb'[0-9]{1,5}',  # an epoch
+    b'<n>': rb'[1-9][0-9]{0,8}',  # how many steps an epoch has
+    b'<.3>': rb'[0-9]+\.[0-9]{3}',
     b'<s>': rb'[ \t]+',
-    b'<nan>': rb'(?:-?\d+\.?\d*(?:e[+-]\d+)?|nan|inf)',
-    b'<num>': rb'\d+(?:\.\d+)?(?:e[+-]?\d+)?',  # a number of JSON
-    b'<4>': rb'(?:\d\.\d{3}|\d\d\.\d\d|\d{3}\.\d|\d{4}\.)(?= )',  # four digits: an older timm printed the loss so
-    b'<wait>': rb'(?:\d+ days?, )?[\d:]+',
+    b'<num>': rb'[-+.0-9aefin]+',  # characters of a number, nan or inf: to look for a number takes half as long again
+    b'<4>': rb'(?:\d\.\d{3}|\d\d\.\d\d|\d{3}\.\d|\d{4}\.)',  # four digits: an older timm printed the loss so
+    b'<wait>': rb'(?:[0-9]+ days?, )?[0-9:]+',
     b'<meters>': rb'(?:[\w/]{1,30}: [^ \n]{1,30}(?: \([^)\n]{0,30}\))?  ){0,12}?',
     b'<card>': rb'(?:\[\w+ id: *(?P<id>\d+) *\] *)?',
 }
 # What may stand before a training line: the time of a logger or a container, and some more of theirs or of a launcher.
-BEFORE = rb'(?m)^(?:\[?(?P<stamp>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d))?[^\n]{0,80}?'
+BEFORE = rb'(?m)^(?P<before>[^\n]{0,100}?)'
 
 
 def compiled(pattern: bytes) -> 're.Pattern[bytes]':
@@ -72,49 +73,62 @@ def compiled(pattern: bytes) -> 're.Pattern[bytes]':
     return re.compile(pattern)
 
 
+REALS, RATES = ['clock', 'loss', 'step_ms', 'data_wait', 'data_percent'], ['fps', 'images']
+
+
 def train(name: str, need: bytes, pattern: bytes, timing: str, first: Optional[int] = 0) -> Form:
-    return Form(name, 'train', need, compiled(BEFORE + pattern + rb'$\n?'), timing, first)
+    regex = compiled(BEFORE + pattern + rb'$\n?')
+    reals = REALS if timing == 'running' else REALS + RATES
+    return Form(name, 'train', need, regex, timing, first, tuple(name for name in regex.groupindex if name in reals))
 
 
 def regex_of(template: str, end: str = '$') -> bytes:
     """-> the regular expression that reads back what a template of messages.py writes, with a group for each field."""
-    numbers = {'d': r'\d{1,9}', 'f': r'\d+\.\d{%s}', 'e': r'\d\.\d{%s}e[+-]\d+', 'g': r'[^ \n]+', '': r'[^\n]{0,300}?'}
+    numbers = {
+        'd': r'[0-9]{1,9}',
+        'f': r'[0-9]+\.[0-9]{%s}',
+        'e': r'[0-9]\.[0-9]{%s}e[+-][0-9]+',
+        'g': r'[^ \n]+',
+        '': r'[^\n]{0,300}?',
+    }
     parts = ['^' if template.startswith('{') else '']
     for literal, field, spec, _ in string.Formatter().parse(template.strip()):
         parts.append(re.escape(literal))
         if field is not None:
             digits = spec.partition('.')[2][:-1]
-            number = r'\d{1,18}' if digits == '0' else numbers[spec[-1:]].replace('%s', digits)
+            number = r'[0-9]{1,18}' if digits == '0' else numbers[spec[-1:]].replace('%s', digits)
             parts.append(f'{" *" if spec.startswith(">") else ""}(?P<{field}>{number})')
     return (re.sub(r'\?\)$', ')', ''.join(parts)) + end).encode()  # the last text may be greedy, which is faster
 
 
 TIMM_TRAIN = (
-    rb'Train: (?P<epoch><e>) \[ *(?P<step><i>)/(?P<steps><n>) \( *<i>%\)\] +Loss: +(?P<loss>(?P<old><4>)|<nan>) +'
-    rb'\( *<nan>\) +Time: +(?P<now><f>)s, *<f>/s +\( *(?P<time><f>)s, *(?P<fps><f>)/s\) +LR: +(?P<lr><nan>) +'
+    rb'Train: (?P<epoch><e>) \[ *(?P<step><i>)/(?P<steps><n>) \( *<i>%\)\] +Loss: +(?P<loss><num>) +'
+    rb'\( *<num>\) +Time: +(?P<now><f>)s, *<f>/s +\( *(?P<time><f>)s, *(?P<fps><f>)/s\) +LR: +(?P<lr><num>) +'
     rb'Data: +<f> \( *(?P<data><f>)\)[ \t]*'
 )
 METER_TRAIN = (
-    rb'Epoch: \[(?P<epoch><e>)\] +\[ *(?P<step><i>)/(?P<steps><n>)\]  eta: <wait>  (?:lr: (?P<lr><nan>)  )?'
-    rb'(?:img/s: (?P<images><f>)  )?<meters>loss: (?P<loss><nan>) \([^)\n]*\)  <meters>time: (?P<time><f>)  '
+    rb'Epoch: \[(?P<epoch><e>)\] +\[ *(?P<step><i>)/(?P<steps><n>)\]  eta: <wait>  (?:lr: (?P<lr><num>)  )?'
+    rb'(?:img/s: (?P<images><f>)  )?<meters>loss: (?P<loss><num>) \([^)\n]*\)  <meters>time: (?P<time><f>)  '
     rb'(?:fps: ?(?P<fps><f>)  )?data: (?P<data>\d+\.\d{4})(?:  max mem: (?P<peak_memory_mb><i>))?'
 )
 IMAGENET_TRAIN = (
-    rb'Epoch: \[(?P<epoch><e>)\]\[ *(?P<step><i>)/ *(?P<steps><n>)\](?:,? *lr:? *(?P<lr><nan>))?<s>'
+    rb'Epoch: \[(?P<epoch><e>)\]\[ *(?P<step><i>)/ *(?P<steps><n>)\](?:,? *lr:? *(?P<lr><num>))?<s>'
     rb'Time +(?P<now><f>) +\( *(?P<time><f>)\)<s>(?:Data +<f> +\( *(?P<data><f>)\)<s>)?'
-    rb'Loss +(?P<loss><nan>) +\( *<nan>\)[^\n]*'
+    rb'Loss +(?P<loss><num>) +\( *<num>\)[^\n]*'
 )
 SWIN_TRAIN = (
-    rb'Train: \[(?P<epoch><e>)/(?P<planned_epochs><i>)\]\[(?P<step><i>)/(?P<steps><n>)\]<s>eta <wait> lr (?P<lr><nan>)<s>'
-    rb'(?:wd [^ \t\n]+<s>)?time (?P<now><f>) \((?P<time><f>)\)<s>loss (?P<loss><nan>) \(<nan>\)<s>'
+    rb'Train: \[(?P<epoch><e>)/(?P<planned_epochs><i>)\]\[(?P<step><i>)/(?P<steps><n>)\]<s>eta <wait> lr (?P<lr><num>)<s>'
+    rb'(?:wd [^ \t\n]+<s>)?time (?P<now><f>) \((?P<time><f>)\)<s>loss (?P<loss><num>) \(<num>\)<s>'
     rb'(?:\w{1,30} [^ \t\n]{1,30} \([^)\n]{1,30}\)<s>){0,5}mem (?P<peak_memory_mb><i>)MB'
 )
 WHOLE = {'epoch': '<e>', 'step': '<i>', 'steps': '<n>'}  # fields of an event; the others are any number
 EVENT_TRAIN = ', '.join(f'"{name}": (?P<{name}>{WHOLE.get(name, "<num>")})' for name in messages.STEP_FIELDS)
 EVENT_TRAIN = rb'\{"event": "train", "time": (?P<clock><num>), ' + EVENT_TRAIN.encode() + rb'(?:, [^\n]*)?\}'
+EVENT_TRAIN = EVENT_TRAIN.replace(b'(?P<eta><num>)', b'<num>')  # nobody asks for it
 STEP_EVENT = 'event train'
 TRAIN_FORMS = (
     train('own train', b'Train: ', regex_of(messages.TRAIN_LINE, ''), 'interval', first=1),
+    train('old timm train', b'Train: ', TIMM_TRAIN.replace(b'(?P<loss><num>)', b'(?P<loss><4>)'), 'running'),
     train('timm train', b'Train: ', TIMM_TRAIN, 'running'),
     train('swin train', b'Train: ', SWIN_TRAIN, 'running', first=None),
     train('meter train', b'Epoch: [', METER_TRAIN, 'window'),
@@ -126,7 +140,7 @@ EPOCH_RECORD = Form('epoch record', 'train', b'', re.compile(b''))
 
 TIMM_TEST = (
     rb'Test(?: \((?P<ema>EMA)\))?: \[ *(?P<step><i>)/(?P<steps><i>)\] +Time: +<f> \( *<f>\) +'
-    rb'Loss: +<nan> \( *(?P<loss><nan>)\) +Acc@1: +<f> \( *(?P<acc1><f>)\) +Acc@5: +<f> \( *(?P<acc5><f>)\)$'
+    rb'Loss: +<num> \( *(?P<loss><num>)\) +Acc@1: +<f> \( *(?P<acc1><f>)\) +Acc@5: +<f> \( *(?P<acc5><f>)\)$'
 )
 STAR = (  # does not say whose accuracy it is; where another line does, that comes later: a label
     rb'<card>(?:\[AVG-ACC\] )?\* +(?:Acc|Prec)@1 +(?P<acc1><.3>) (?:Acc|Prec)@5 +(?P<acc5><.3>)'
@@ -273,7 +287,7 @@ FORMATS = (
     Format('vit', [{'vit fps'}, {'star:id'}], 'batch over mean step time of the epoch', 'node'),
     Format('imagenet', [{'imagenet train'}, {'star'}], None, 'node'),
     Format('van', [{'van fps'}], 'mean over epochs, the first 5 steps of each left out', 'process'),
-    Format('convmixer', [{'timm train:old'}], FROM_START, 'process'),
+    Format('convmixer', [{'old timm train'}], FROM_START, 'process'),
     Format('timm', [{'timm train'}, {'timm test'}, {'timm star'}, {'best metric'}], FROM_START, 'process'),
     Format('summary.csv', [{'summary.csv'}, {'csv row'}]),
     Format('summary', [{'summary'}], 'as the run that wrote it measured'),

@@ -32,7 +32,7 @@ def numbers_of(form: Form, columns: Dict[str, list]) -> Optional[List[int]]:
     what should be a number is none.
     """
     try:
-        columns.update([(name, floats(columns[name])) for name in form.reals])
+        columns.update([(name, floats(columns[name])) for name in form.reals if name in columns])
     except ValueError:
         return None
     steps = list(map(int, columns['step']))
@@ -160,7 +160,8 @@ class Log:
         """Takes training lines of one form, in the order of the log, all but those that cannot be.
         columns: of the groups of its regex. number: of a line near them.
         """
-        named = dict(zip(sorted(form.regex.groupindex, key=form.regex.groupindex.get), columns))
+        groups = sorted(form.regex.groupindex, key=form.regex.groupindex.get)
+        named = {name: c for name, c in zip(groups, columns) if c[0] is not None or c.count(None) < len(c)}
         steps = numbers_of(form, named)
         if steps is None:
             lines = [{name: column[i : i + 1] for name, column in named.items()} for i in range(len(columns[0]))]

@@ -74,10 +74,11 @@ def compiled(pattern: bytes) -> 're.Pattern[bytes]':
 
 
 REALS, RATES = ['clock', 'loss', 'step_ms', 'data_wait', 'data_percent'], ['fps', 'images']
+NOT_ASKED_FOR = re.compile(rb'\?P<(?:percent|eta)>')  # in training lines
 
 
 def train(name: str, need: bytes, pattern: bytes, timing: str, first: Optional[int] = 0) -> Form:
-    regex = compiled(BEFORE + pattern + rb'$\n?')
+    regex = compiled(BEFORE + NOT_ASKED_FOR.sub(b'?:', pattern) + rb'$\n?')
     reals = REALS if timing == 'running' else REALS + RATES
     return Form(name, 'train', need, regex, timing, first, tuple(name for name in regex.groupindex if name in reals))
 
@@ -124,7 +125,6 @@ SWIN_TRAIN = (
 WHOLE = {'epoch': '<e>', 'step': '<i>', 'steps': '<n>'}  # fields of an event; the others are any number
 EVENT_TRAIN = ', '.join(f'"{name}": (?P<{name}>{WHOLE.get(name, "<num>")})' for name in messages.STEP_FIELDS)
 EVENT_TRAIN = rb'\{"event": "train", "time": (?P<clock><num>), ' + EVENT_TRAIN.encode() + rb'(?:, [^\n]*)?\}'
-EVENT_TRAIN = EVENT_TRAIN.replace(b'(?P<eta><num>)', b'<num>')  # nobody asks for it
 STEP_EVENT = 'event train'
 TRAIN_FORMS = (
     train('own train', b'Train: ', regex_of(messages.TRAIN_LINE, ''), 'interval', first=1),

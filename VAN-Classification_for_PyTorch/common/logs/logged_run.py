@@ -33,8 +33,8 @@ def draw(curve: Curve, printed: List[bytes], place: Callable[[int], float], some
     try:
         numbers = list(map(float, map(printed.__getitem__, at) if some else printed))
     except (TypeError, ValueError):  # some lines print none
-        at = [i for i in at if number(printed[i]) is not None]
-        numbers = [float(printed[i]) for i in at]
+        found = [(i, number(printed[i])) for i in at if printed[i] is not None]
+        at, numbers = ([point[k] for point in found if point[1] is not None] for k in (0, 1))
     curve.extend(numbers, lambda i: place(at[i]))
     return numbers
 

@@ -8,7 +8,7 @@ millions of additions a second in a Python loop, which tells slow hours and mach
 Each log is a long training in the form of tests/data/logs (training lines whose steps go on, evaluations between the
 epochs), made here, and parsed in a process of its own. `ranks`: the same lines printed by two ranks. `stamped`: each
 line with the time that Kubernetes writes before it. `noise`: lines that say nothing. log.txt and summary.csv have a
-line an epoch.
+line an epoch, and are a hundredth of the size.
 """
 
 import argparse
@@ -33,6 +33,7 @@ FILES = {
     'summary.csv': 'summary.csv',
 }
 FILES.update(ranks='timm.log', stamped='timm.log', noise=None)
+A_LINE_AN_EPOCH = ('log.txt', 'summary.csv')  # whose logs are a hundredth of the size
 NOISE = b'2023-01-01 10:00:00 WARNING: some library has something to say, at some length, about a deprecated function\n'
 STEPS = 1251  # of an epoch
 EPOCH_1 = re.compile(rb'Train: 1 \[|Train: \[1/|Epoch: \[1\].*eta|Epoch: \[1\]\[|"train".*"epoch": 1')
@@ -47,7 +48,7 @@ def long_log(name, path, size):
         if FILES[name] is None:
             return
         lines = [line + b'\n' for line in (LOGS / FILES[name]).read_bytes().splitlines()]
-        if name in ('log.txt', 'summary.csv'):
+        if name in A_LINE_AN_EPOCH:
             f.write(lines[0])
             for k in itertools.count():
                 if f.tell() >= size:
@@ -111,7 +112,7 @@ def main(argv=None):
     for name in args.formats:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / 'log'
-            long_log(name, path, args.mb * 10**6)
+            long_log(name, path, args.mb * 10 ** (4 if name in A_LINE_AN_EPOCH else 6))
             size = path.stat().st_size / 1e6
             command = [sys.executable, __file__, '--child', str(path)]
             rounds = [subprocess.run(command, stdout=subprocess.PIPE, check=True) for _ in range(args.rounds)]

@@ -63,8 +63,9 @@ SHORTHANDS = {  # of sets of characters and not \d, which takes longer
     b'<meters>': rb'(?:[\w/]{1,30}: [^ \n]{1,30}(?: \([^)\n]{0,30}\))?  ){0,12}?',
     b'<card>': rb'(?:\[\w+ id: *(?P<id>\d+) *\] *)?',
 }
-# What may stand before a training line: the time of a logger or a container, and some more of theirs or of a launcher.
-BEFORE = rb'(?m)^(?P<before>[^\n]{0,100}?)'
+# What may stand before a training line: the time of a logger or a container, and some more of theirs or of a launcher. What Swin's
+# logger writes, [time name] (file line):, is skipped at once and not letter by letter.
+BEFORE = rb'(?m)^(?P<before>(?:\[[^]\n]{1,80}\] \([^)\n]{1,80}\): )?[^\n]{0,100}?)'
 
 
 def compiled(pattern: bytes) -> 're.Pattern[bytes]':

@@ -143,6 +143,19 @@ def test_a_line_with_what_is_no_number(name):
         assert set(differences(parsed(odd), parsed(lines))) <= {'lr_curve'}
 
 
+def test_an_older_timm_is_told_by_the_digits_of_its_loss(monkeypatch):
+    """Four that count, where today's prints three; also below 1, and when both stand in one file."""
+    old, new = b''.join(lines_of('convmixer.log')), b''.join(lines_of('timm.log'))
+    small = [
+        re.sub(rb'Loss: \d\.(\d+)', rb'Loss: %s' % zeros + rb'1\g<1>', log)
+        for log in (old, new)
+        for zeros in (b'0.', b'0.0')
+    ]
+    assert [parsed(log)['format'] for log in small] == ['convmixer'] * 2 + ['timm'] * 2
+    monkeypatch.setattr(reader, 'BLOCK', 997)
+    assert [parsed(log)['format'] for log in (new + old, old + new)] == ['convmixer', 'timm']
+
+
 TORCH_NPU = (  # what torch_npu 2.12 itself writes between the lines of a training that goes well
     '[W1126 04:47:26.241 NPUCachingAllocator.cpp:203] Warning: The current CANN and Soc versions require processing for 32 padding '
     'size, with memory allocation. (function operator())\n',

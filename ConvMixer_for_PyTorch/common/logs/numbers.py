@@ -116,9 +116,8 @@ def claim(run: LoggedRun, world: Optional[int], problems: List[str]) -> Optional
         return None
     if run.claims:
         return run.claims_sum / run.claims
-    return (
-        run.rate.last[0][1] if run.tags & {'timm train', 'old timm train'} else None
-    )  # a running mean: the last one counts
+    is_running_mean = run.tags & {'timm train', 'old timm train'}  # of which the last one counts
+    return run.rate.last[0][1] if is_running_mean else None
 
 
 def step_times(run: LoggedRun) -> Dict[str, Any]:

@@ -58,7 +58,8 @@ SHORTHANDS = {  # of sets of characters and not \d, which takes longer
     b'<.3>': rb'[0-9]+\.[0-9]{3}',
     b'<s>': rb'[ \t]+',
     b'<num>': rb'[-+.0-9aefin]+',  # characters of a number, nan or inf: to look for a number takes half as long again
-    b'<4>': rb'(?:\d\.\d{3}|\d\d\.\d\d|\d{3}\.\d|\d{4}\.)',  # four digits: an older timm printed the loss so
+    # Four digits that count: an older timm printed the loss so, today's prints three
+    b'<4>': rb'(?:[1-9]\.\d{3}|[1-9]\d\.\d\d|[1-9]\d\d\.\d|[1-9]\d{3}\.|0\.0*[1-9]\d{3})(?= )',
     b'<wait>': rb'(?:[0-9]+ days?, )?[0-9:]+',
     b'<meters>': rb'(?:[\w/]{1,30}: [^ \n]{1,30}(?: \([^)\n]{0,30}\))?  ){0,12}?',
     b'<card>': rb'(?:\[\w+ id: *(?P<id>\d+) *\] *)?',
@@ -129,8 +130,8 @@ EVENT_TRAIN = rb'\{"event": "train", "time": (?P<clock><num>), ' + EVENT_TRAIN.e
 STEP_EVENT = 'event train'
 TRAIN_FORMS = (
     train('own train', b'Train: ', regex_of(messages.TRAIN_LINE, ''), 'interval', first=1),
-    train('old timm train', b'Train: ', TIMM_TRAIN.replace(b'(?P<loss><num>)', b'(?P<loss><4>)'), 'running'),
-    train('timm train', b'Train: ', TIMM_TRAIN, 'running'),
+    train('old timm train', b'Train: ', TIMM_TRAIN.replace(b'<loss><num>', b'<loss><4>'), 'running'),
+    train('timm train', b'Train: ', TIMM_TRAIN.replace(b'(?P<loss>', b'(?!<4>)(?P<loss>'), 'running'),
     train('swin train', b'Train: ', SWIN_TRAIN, 'running', first=None),
     train('meter train', b'Epoch: [', METER_TRAIN, 'window'),
     train('imagenet train', b'Epoch: [', IMAGENET_TRAIN, 'running', first=None),

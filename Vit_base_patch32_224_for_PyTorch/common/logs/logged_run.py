@@ -32,9 +32,10 @@ def draw(curve: Curve, printed: List[bytes], place: Callable[[int], float], some
     at = [*range(0, len(printed) - 1, max(1, len(printed) // SOME)), len(printed) - 1] if some else range(len(printed))
     try:
         numbers = list(map(float, map(printed.__getitem__, at) if some else printed))
-    except (TypeError, ValueError):  # some lines print none
-        found = [(i, number(printed[i])) for i in at if printed[i] is not None]
-        at, numbers = ([point[k] for point in found if point[1] is not None] for k in (0, 1))
+    except (TypeError, ValueError):  # some lines print none, or what is no number
+        found = {i: number(printed[i]) for i in at}
+        at = [i for i in at if found[i] is not None]
+        numbers = [found[i] for i in at]
     curve.extend(numbers, lambda i: place(at[i]))
     return numbers
 

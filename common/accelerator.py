@@ -93,9 +93,15 @@ class Accelerator:
         """-> a gradient scaler for float16 (options of torch.cuda.amp.GradScaler); None where the device needs none."""
         return None
 
-    def keep_memory(self) -> None:
-        """Keeps what tensors free for the next ones, as a card's allocator does by itself."""
+    def set_up(self) -> None:
+        """Makes this process compute faster, before its first tensor.
+
+        What tensors free is kept for the next ones, as a card's allocator does by itself. Numbers below 1.2e-38, which have fewer
+        digits than others, are 0, as on a card: Intel's processors take 100 times as long for each of them, and a few in
+        a matrix made a step of ViT twice as slow. Threads have it from the one that begins them.
+        """
         host_memory.keep()
+        compat.flush_denormals()
 
     def short_float32(self, on: Optional[bool]) -> None:
         """Switches the shorter format of float32 convolutions and products. None: leaves it as the framework has it."""
@@ -198,7 +204,7 @@ class Card(Accelerator):
         known = hasattr(self.module, 'get_device_name')
         return self.module.get_device_name(self.index) if known else f'{self.called} {self.index}'
 
-    def keep_memory(self) -> None:
+    def set_up(self) -> None:
         """Nothing to do."""
 
     def synchronize(self) -> None:

@@ -5,6 +5,7 @@ import re
 import sys
 from typing import Any, Callable, Dict, Optional
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -18,7 +19,7 @@ except ImportError:
 
 __all__ = [
     *('TORCH', 'SIMD_RESIZE', 'DropPath', 'to_2tuple', 'trunc_normal_'),
-    *('autocast', 'compiled', 'ddp_options', 'is_distributed', 'loader_options', 'optimizer_kernels'),
+    *('autocast', 'compiled', 'ddp_options', 'flush_denormals', 'is_distributed', 'loader_options', 'optimizer_kernels'),
 ]
 
 TORCH = tuple(int(n) for n in re.match(r'(\d+)\.(\d+)', torch.__version__).groups())  # such as (2, 12)
@@ -57,6 +58,13 @@ def ddp_options(**wanted: Any) -> Dict[str, Any]:
     """-> those of the options that this torch's DistributedDataParallel knows."""
     known = inspect.signature(DistributedDataParallel.__init__).parameters
     return {name: value for name, value in wanted.items() if name in known}
+
+
+def flush_denormals() -> None:
+    """Lets the processor take float32 below 1.2e-38, and float64 below 2.3e-308, as 0."""
+    for dtype in (np.float32, np.float64):
+        np.finfo(dtype)  # numpy before 2.3 warns where it first finds that out while they are 0
+    torch.set_flush_denormal(True)
 
 
 def loader_options(workers: int) -> Dict[str, Any]:

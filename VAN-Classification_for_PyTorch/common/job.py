@@ -77,6 +77,7 @@ def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
     options.resolve(args, loaded, classes, device, ranks)
     limits.check(args, ranks)
     share_cores(ranks.local_world)
+    device.set_up()
     lock = take_folder(args, ranks)
     backend = args.dist_backend or device.backend
     ranks.meet(args.dist_url, args.timeout)
@@ -84,7 +85,6 @@ def train_or_evaluate(args: options.Args, ranks: Ranks, hooks: Any) -> None:
     ranks.connect(backend, args.dist_url, args.timeout)
     device.seed(args.seed)
     device.short_float32(args.hf32)
-    device.keep_memory()
     work(Trainer(args, ranks, device, classes, loaded, hooks))
     if lock is not None:
         lock.close()

@@ -111,3 +111,19 @@ def test_what_is_freed_is_used_again_unless_the_user_has_told_malloc_otherwise()
     (kept, few), (told, many) = used(), used(MALLOC_MMAP_MAX_='65536')
     assert kept and not told
     assert few < many / 5
+
+
+TINY = """
+import torch
+from common import accelerator
+accelerator.choose('cpu').set_up()
+torch.set_num_threads(2)
+ones = torch.full((1 << 20,), 1e-30)  # of as many numbers each thread has a share
+print((ones * 1e-9).count_nonzero().item(), (ones * 1e-7).count_nonzero().item())
+"""
+
+
+@pytest.mark.skipif(platform.machine() != 'x86_64', reason='torch before 2.3 has the switch for x86 only')
+def test_numbers_of_fewer_digits_are_zero_in_every_thread():
+    done = subprocess.run([sys.executable, '-c', TINY], cwd=TOP, capture_output=True, text=True)
+    assert done.stdout.split() == ['0', str(1 << 20)], done.stderr

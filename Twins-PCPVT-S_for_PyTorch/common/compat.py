@@ -19,7 +19,15 @@ except ImportError:
 
 __all__ = [
     *('TORCH', 'SIMD_RESIZE', 'DropPath', 'to_2tuple', 'trunc_normal_'),
-    *('autocast', 'compiled', 'ddp_options', 'flush_denormals', 'is_distributed', 'loader_options', 'optimizer_kernels'),
+    *(
+        'autocast',
+        'compiled',
+        'ddp_options',
+        'flush_denormals',
+        'is_distributed',
+        'loader_options',
+        'optimizer_kernels',
+    ),
 ]
 
 TORCH = tuple(int(n) for n in re.match(r'(\d+)\.(\d+)', torch.__version__).groups())  # such as (2, 12)

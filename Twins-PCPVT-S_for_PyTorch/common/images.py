@@ -7,7 +7,6 @@ import contextlib
 import os
 from typing import Any, Callable
 
-import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from timm.data.auto_augment import RandAugment
@@ -73,19 +72,17 @@ class Reader:
         self.fast = decoder in jpeg.DECODERS and isinstance(self.crop, RandomResizedCropAndInterpolation)
         if self.fast:
             augment.accelerate(transform)
-        # whether all but the last step, which only makes a tensor, take a tensor as well as an image of Pillow
-        self.tensors = all(isinstance(step, TAKE_TENSORS) for step in self.rest[:-1])
 
     def __call__(self, path: str, begin: Callable[[], None]) -> torch.Tensor:
+        begin()
+        if not self.fast:
+            return torch.as_tensor(self.transform(read_image(path)))
         image = None
-        if self.fast:
-            begin()
-            with contextlib.suppress(Exception):  # whatever it is: Pillow reads the file, or says what is wrong with it
-                image = jpeg.random_crop(path, self.crop, self.decoder)
+        with contextlib.suppress(Exception):  # whatever it is: Pillow reads the file, or says what is wrong with it
+            image = jpeg.random_crop(path, self.crop, self.decoder)
         if image is None:
             begin()
-            return torch.as_tensor(self.transform(read_image(path)))
-        image = image if self.tensors else augment.as_image(image)
-        for step in self.rest[:-1]:
-            image = step(image)
-        return image if isinstance(image, torch.Tensor) else torch.from_numpy(np.array(image)).permute(2, 0, 1)
+            image = self.crop(read_image(path))
+        for step in self.rest[:-1]:  # the last one only makes a tensor
+            image = step(image if isinstance(step, TAKE_TENSORS) else augment.as_image(image))
+        return augment.as_tensor(image)

@@ -2,7 +2,6 @@
 
 import io
 import random
-from functools import partial
 
 import numpy as np
 import pytest
@@ -79,18 +78,41 @@ def test_an_evaluation_is_pillows_to_the_bit(photographs, decoder):
         assert torch.equal(found, expected)
 
 
+def both(function, image, *args, **options):
+    """-> what augment.py makes of an image, and what timm's function does"""
+    found = augment.FASTER[function](function, augment.as_tensor(image), *args, **options)
+    return augment.pixels_of(found).astype(int), np.asarray(function(image, *args, **options), int)
+
+
+def of(way):
+    return pytest.mark.parametrize('f', [f for f, w in augment.FASTER.items() if w is way], ids=lambda f: f.__name__)
+
+
 @pytest.mark.parametrize('resample', [Image.BILINEAR, Image.BICUBIC])
-@pytest.mark.parametrize('move', augment.MOVES, ids=lambda move: move.__name__)
-def test_moved_rows_are_those_of_pillow(move, resample):
+@of(augment.moved)
+def test_moved_rows_are_those_of_pillow(f, resample):
     """A shear or a translation is a level away at most, also where nothing of the image is left."""
     image = photograph(2, (90, 60))
     for amount in (0, 0.3, -0.21, 1.5, -1.5):
-        amount *= 60 if move.__name__.endswith('abs') else 1
-        options = {'resample': resample, 'fillcolor': (10, 20, 30)}
-        found, expected = (
-            np.asarray(f(image, amount, **options), int) for f in (partial(augment.on_image, move), move)
-        )
+        amount *= 60 if f.__name__.endswith('abs') else 1
+        found, expected = both(f, image, amount, resample=resample, fillcolor=(10, 20, 30))
         assert abs(found - expected).max() <= 1 and abs(found - expected).mean() < 0.1
+
+
+@of(augment.by_table)
+def test_changed_levels_are_those_of_pillow(f):
+    image, scale = photograph(2, (90, 60)), {'posterize': 8, 'brightness': 2}.get(f.__name__, 256)
+    for share in (0, 0.1, 0.25, 0.5, 1):
+        amount = share * scale if f.__name__ == 'brightness' else int(share * scale)
+        found, expected = both(f, image, *([] if f.__name__ == 'invert' else [amount]))
+        assert (found == expected).all()
+
+
+@pytest.mark.parametrize('size', [(90, 60), (3, 3), (2, 40)])
+def test_sharpness_is_that_of_pillow(size):
+    for factor in (0, 0.1, 1, 1.9):
+        found, expected = both(augment.auto_augment.sharpness, photograph(2, size), factor)
+        assert abs(found - expected).max() <= 1 and abs(found - expected).mean() < 0.01
 
 
 def saved(image, kind='JPEG', **options):

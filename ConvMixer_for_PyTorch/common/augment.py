@@ -1,8 +1,9 @@
 """timm's RandAugment on what jpeg.py gives: the same numbers are drawn, and pixels differ by a level of rounding.
 
-An image stays a tensor until an operation is drawn that wants one of Pillow. That is 6 of 15: a rotation, and what looks at the whole image
-first. Where each number of a pixel decides alone, Pillow is asked once for each of the 256 levels. Shears and translations, which
-in Pillow are the general transform of a plane, move rows or columns here, and sharpness is a sum of neighbours: 3 to 5 times as fast.
+An image stays a tensor until an operation is drawn that wants one of Pillow. That is 5 of 15: a rotation, and what looks at the whole image
+first. Where each number of a pixel decides alone, Pillow is asked for each of the 256 levels only. Shears and translations, which
+in Pillow are the general transform of a plane, move rows or columns here, and sharpness is a sum of neighbours. All that takes 0.3 to 0.8
+of Pillow's time (224 pixels, AVX-512).
 """
 
 import functools

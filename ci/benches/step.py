@@ -37,7 +37,7 @@ SETTINGS = {
 }
 CLASSES, SIZE = 1000, 224
 OF_SCRIPT = (3, 12)  # steps of warm-up and measured ones, where the script stands beside the bare step
-RATE = 1e-4  # at which all five learn; where one diverges it computes with numbers that take longer
+RATE = 1e-4  # of both sides: a network that diverges computes with numbers that may take longer
 COMMON = f'--img-size={SIZE} --opt=adamw --lr={RATE} --clip-grad=0 --drop-path=0'.split()
 
 

@@ -182,6 +182,8 @@ def choose(args: Any, accelerator: Any) -> Precision:
     if not wanted or args.opt_level == 'O0':
         return Precision()
     dtypes = {'auto': accelerator.autocast_dtype, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
+    if accelerator.kind != 'cpu' and args.origin['loss_scale'] in ('command line', 'checkpoint'):
+        dtypes['auto'] = torch.float16  # the only one that is scaled
     dtype = dtypes[args.amp_dtype]
     native = accelerator.kind == 'cpu' or accelerator.autocast(dtype) is not None
     half = dtype == torch.float16  # apex has no other

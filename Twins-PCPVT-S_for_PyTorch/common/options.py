@@ -276,11 +276,16 @@ def add_device(option, switch):
     option('--device-id', 'number of the card (default: the local rank)', None, COUNT)
     help = 'compute in mixed precision (default: on a card, and on a CPU that has bfloat16)'
     switch('--amp', help, 'compute in float32 (default: on other CPUs)', None)
-    option('--amp-dtype', 'auto: float16 on an accelerator, bfloat16 on a CPU', 'auto', 'auto float16 bfloat16')
+    option(
+        '--amp-dtype',
+        'auto: bfloat16 on a CPU and on CUDA from Ampere on, float16 elsewhere and with --loss-scale',
+        'auto',
+        'auto float16 bfloat16',
+    )
     option('--amp-impl', 'of mixed precision; auto: torch, or apex where this torch cannot', 'auto', 'auto native apex')
     option('--opt-level', 'O0: float32; O1, O2: levels of apex, one and the same in autocast', 'O1', 'O0 O1 O2')
     option('--loss-scale', 'dynamic, or a fixed number (float16 only)', 'dynamic', loss_scale)
-    help = 'keep images and weights in NHWC memory format (default: on a CPU with AVX2)'
+    help = 'keep images and weights in NHWC memory format (default: on a CPU with AVX2 and on CUDA from Ampere on)'
     switch('--channels-last', help, 'keep them in NCHW (default: elsewhere)', None)
     switch('--compile', 'compile the model by torch.compile (torch >= 2.0)')
     help = 'float32 products in the shorter HF32 (NPU) or TF32 (CUDA)'

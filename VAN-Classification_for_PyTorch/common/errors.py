@@ -28,7 +28,9 @@ class Interrupted(Exception):
 
 
 NO_MEMORY = 'the machine has not enough memory; lower --batch-size, --img-size or --workers'
-NO_DEVICE_MEMORY = 'the device has not enough memory; lower --batch-size or --img-size, or use --amp'
+NO_DEVICE_MEMORY = (
+    'the device has not enough memory; lower --batch-size, or give --grad-checkpointing or --grad-accum-steps 4'
+)
 NO_SHARED_MEMORY = 'a DataLoader worker died, often for want of memory or of shared memory (docker run --shm-size); use fewer --workers'
 TOO_MANY_FILES = 'too many files are open; raise the limit by `ulimit -n 65535`, or use fewer --workers'
 RANK_ENDED = 'another rank ended before this one; its own message says why'
@@ -92,7 +94,8 @@ def unexpected(error: BaseException) -> str:
 def said(error: BaseException) -> str:
     """-> the first line of an error as a traceback ends with it, such as KeyError: 'a'."""
     lines = traceback.format_exception_only(type(error), error)[-1].strip().split('\n')
-    return lines[-1 if 'Original Traceback' in str(error) else 0][:160]  # a DataLoader worker's error ends with it
+    line = lines[-1 if 'Original Traceback' in str(error) else 0]  # a DataLoader worker's error ends with it
+    return line if len(line) <= 160 else line[:160].rsplit(' ', 1)[0] + ' ...'
 
 
 def pasted(option: str, path: str) -> str:

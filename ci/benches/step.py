@@ -26,7 +26,7 @@ TOP = Path(__file__).resolve().parent.parent.parent
 MODELS = {
     path.parent.name: json.loads(path.read_text())['bench'] for path in sorted(TOP.glob('*_for_PyTorch/folder.json'))
 }
-SETTINGS = {
+SETTINGS = {  # of a CPU
     'float32': '--no-amp',
     'bfloat16': '--amp',
     'NCHW': '--no-channels-last',
@@ -41,20 +41,22 @@ RATE = 1e-4  # of both sides: a network that diverges computes with numbers that
 COMMON = f'--img-size={SIZE} --opt=adamw --lr={RATE} --clip-grad=0 --drop-path=0'.split()
 
 
-def batches(count, args, device, channels_last=False):
+class Ready(list):
+    """Batches for which nobody waits."""
+
+    def take_waited(self):
+        return 0.0
+
+
+def batch(args, device, channels_last=False):
     """-> the same images and mixed targets each time, on the device, as they come from the transforms"""
     import torch
-
-    class Ready(list):
-        def take_waited(self):
-            return 0.0
 
     torch.manual_seed(0)
     images, targets = torch.randn(args.batch, 3, SIZE, SIZE), torch.rand(args.batch, CLASSES).softmax(1)
     if channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
-    images, targets = images.to(device), targets.to(device)
-    return Ready([(images, targets)] * count)
+    return images.to(device), targets.to(device)
 
 
 def ours(model, options, args):
@@ -75,6 +77,7 @@ def ours(model, options, args):
     optimizer, numbers = build.optimizer(made, net, device), precision.choose(made, device)
     net, optimizer = numbers.prepare(net, optimizer)
     trained = build.network(made, net, numbers, device, ranks)
+    one = batch(args, device.device, made.channels_last)
 
     class Constant:
         def step_update(self, updates):
@@ -82,9 +85,8 @@ def ours(model, options, args):
 
     def work(steps):
         engine.train_one_epoch(
-            trained, batches(steps, args, device.device, made.channels_last), SoftTargetCrossEntropy(), optimizer, Constant(),
-            precision=numbers, clock=throughput.StepClock(device, 0), epoch=0, steps=steps, seed_step=lambda step: None,
-            after_update=lambda step: None, after_step=lambda step, loss: 0,
+            trained, Ready([one] * steps), SoftTargetCrossEntropy(), optimizer, Constant(), precision=numbers, clock=throughput.StepClock(device, 0),
+            epoch=0, steps=steps, seed_step=lambda step: None, after_update=lambda step: None, after_step=lambda step, loss: 0,
         )  # fmt: skip
 
     layout = 'NHWC' if made.channels_last else 'NCHW'
@@ -110,13 +112,16 @@ def plain(model, theirs, args):
         else train.HOOKS.create_model(model, num_classes=CLASSES)
     )
     net, criterion, card = net.to(args.device).train(), SoftTargetCrossEntropy(), args.device != 'cpu'
+    torch.backends.cudnn.benchmark = True  # as timm's train.py; it means nothing to a CPU
     optimizer, scaler = (
         create_optimizer_v2(net, opt='adamw', lr=RATE, weight_decay=0.05),
         NativeScaler() if card else None,
     )
 
+    images, targets = batch(args, args.device)
+
     def work(steps):
-        for images, targets in batches(steps, args, args.device):
+        for _ in range(steps):
             with torch.autocast(args.device, dtype=torch.float16) if card else contextlib.nullcontext():
                 loss = criterion(net(images), targets)
             optimizer.zero_grad()
@@ -183,8 +188,8 @@ def child(args):
         work, words = plain(model, theirs, args), 'plain'
     else:
         work, words = ours(model, args.options.split(), args)
-    work(args.warmup or args.steps)  # what is made once is made now
-    print(json.dumps([words, work_of(model, args)]), flush=True)
+    warm = timed(lambda: work(args.warmup or args.steps))  # what is made once is made now
+    print(json.dumps([f'{words} Warm-up: {warm:.1f} s', work_of(model, args)]), flush=True)
     for _ in sys.stdin:
         print(work(args.steps), flush=True)
     return 0
@@ -193,7 +198,7 @@ def child(args):
 class Side:
     """() -> the seconds of a step, as another process takes them; words: what it computes in; work: operations of a step."""
 
-    def __init__(self, folder, args, *more):
+    def __init__(self, folder, args, *more, optional=False):
         command = [sys.executable, str(TOP / 'ci' / 'bench.py'), 'step', f'--child={folder}', f'--device={args.device}']
         command += [f'--batch={args.batch}', f'--steps={args.steps}', *more]
         # Threads that sleep while they wait are right where processes share cores; alone they slow the plain step to less than half.
@@ -201,6 +206,8 @@ class Side:
         pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
         self.process = subprocess.Popen(command, cwd=TOP / folder, env=env, **pipes)
         self.words, self.work = json.loads(self.process.stdout.readline() or '["", 0]')
+        if not self.words and not optional:
+            sys.exit(f'[Error] bench.py: no step of {folder} can be made here; why stands above')
 
     def __call__(self):
         print(file=self.process.stdin, flush=True)
@@ -213,7 +220,7 @@ class Side:
         self.process.communicate()
 
 
-def table(folder, args):
+def table(folder, args, settings):
     """Prints what the folder's steps take. -> the ratio to the plain step"""
     model = MODELS[folder][0]
     with Side(folder, args) as default:
@@ -223,8 +230,8 @@ def table(folder, args):
         speed = default.work / min(default() for _ in range(2)) / 1e12
         share = f', {100 * speed / args.peak:.0f} % of the peak' if args.peak else ''
         print(f'  default against the plain step   {said(ratios)}; {speed:.2g} TFLOP/s{share}', flush=True)
-        for name, options in SETTINGS.items() if args.settings else ():
-            with Side(folder, args, f'--options={options}') as other:
+        for name, options in settings.items() if args.settings else ():
+            with Side(folder, args, f'--options={options}', optional=True) as other:
                 if other.words:  # an older torch may have no such setting
                     print(f'  {name:<32} {said(in_turn(other, default, args.pairs))}', flush=True)
     if args.script:
@@ -234,13 +241,13 @@ def table(folder, args):
     return statistics.median(ratios)
 
 
-def main(device='cpu', about=__doc__):
+def main(device='cpu', about=__doc__, settings=SETTINGS, batch=16, steps=2):
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         '--folders', nargs='+', metavar='WORD', default=[''], help='those whose name contains one of these'
     )
-    parser.add_argument('--batch', type=int, default=16)
-    parser.add_argument('--steps', type=int, default=2, help='of one measurement')
+    parser.add_argument('--batch', type=int, default=batch)
+    parser.add_argument('--steps', type=int, default=steps, help='of one measurement')
     parser.add_argument('--pairs', type=int, default=5)
     parser.add_argument('--settings', action='store_true', help='also each setting against the default')
     parser.add_argument('--script', action='store_true', help='also the script, with its loader, against the default')
@@ -254,7 +261,12 @@ def main(device='cpu', about=__doc__):
     parser.add_argument('--rival', action='store_true', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        return child(args)
-    medians = [table(name, args) for name in MODELS if any(word in name for word in args.folders)]
+        from common.errors import UserError
+
+        try:
+            return child(args)
+        except UserError as e:
+            return str(e)  # the exit status of it is 1
+    medians = [table(name, args, settings) for name in MODELS if any(word in name for word in args.folders)]
     print(f'Geometric mean against the plain step: {statistics.geometric_mean(medians):.2f}')
     return 0

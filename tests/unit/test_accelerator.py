@@ -10,7 +10,7 @@ import pytest
 import torch
 from timm.optim import create_optimizer_v2
 
-from common import accelerator, compat, npu_patches, precision, profiling
+from common import accelerator, compat, npu_patches, options, precision, profiling
 from common.errors import UserError
 
 CPU = accelerator.Accelerator()
@@ -178,10 +178,11 @@ class Module:
     """A stand-in for torch.cuda: two devices; notes what it is asked for."""
 
     def __init__(self):
-        self.asked, self.current = [], 'main'
+        self.asked, self.current, self.capability = [], 'main', (8, 0)
 
     def __getattr__(self, name):
         answers = {'device_count': 2, 'get_device_name': 'Card', 'max_memory_allocated': 5}
+        answers['get_device_capability'] = self.capability
         return lambda *words: self.asked.append((name, *words)) or answers.get(name)
 
     def current_stream(self):
@@ -269,6 +270,26 @@ def test_cuda_mixed_precision(cuda, monkeypatch):
         context = cuda.autocast(torch.float16)()
     assert (context.device, context.fast_dtype, cuda.pinning()) == ('cuda', torch.float16, {'pin_memory': True})
     assert torch.profiler.ProfilerActivity.CUDA in cuda.profiler()[1]
+
+
+@pytest.mark.parametrize(
+    'capability, words, expected',
+    [
+        ((8, 0), [], 'autocast to bfloat16, no loss scale'),
+        ((9, 0), ['--amp-dtype=float16'], 'autocast to float16, loss scale dynamic'),
+        ((9, 0), ['--loss-scale=64'], 'autocast to float16, loss scale 64.0'),
+        ((9, 0), ['--no-amp'], 'float32'),
+        ((7, 5), [], 'autocast to float16, loss scale dynamic'),
+    ],
+)
+def test_what_a_cuda_card_is_fast_with(cuda, monkeypatch, capability, words, expected):
+    """bfloat16 and NHWC from Ampere on; float16 where its loss scale is given."""
+    monkeypatch.setattr(torch.amp, 'GradScaler', lambda *words, **options: 'a scaler')
+    cuda.module.capability = capability
+    card = accelerator.Cuda(0)
+    args = options.parse('', {}, ['--data-path=/data', *words])
+    assert precision.choose(args, card).words == expected
+    assert card.channels_last == (capability >= (8, 0))
 
 
 def test_cuda_shortens_float32_only_when_told(cuda):

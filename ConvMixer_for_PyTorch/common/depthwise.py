@@ -14,8 +14,6 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-LARGE = 2**16  # numbers in an image from which it is worth a call of its own
-
 
 def exchange(model: nn.Module) -> None:
     """Makes the model's convolutions that gain by it DepthwiseConv2d, in place; weights and state dict stay."""
@@ -102,15 +100,13 @@ class Depthwise(torch.autograd.Function):
 
 
 def weight_gradient(x: torch.Tensor, gradient: torch.Tensor, padding: Tuple[int, int]) -> torch.Tensor:
-    """-> (C, 1, kh, kw) in float32: the sum over the images. Small images are convolved at once, as further channels."""
+    """-> (C, 1, kh, kw) in float32: the sum over the images. They are convolved at once, as further channels.
+
+    A call for each image would transpose its kernels alone: it took up to four times as long for 32 x 32 pixels in NHWC.
+    """
     count, channels = x.shape[:2]
     if max(padding) == 0:  # images of one pixel; in a single thread torch would convolve them channel by channel
         return (x * gradient).sum(0, dtype=torch.float32).unsqueeze(1)
-    if x[0].numel() < LARGE:
-        one = [images.reshape(1, count * channels, *images.shape[2:]) for images in (x, gradient)]
-        found = [F.conv2d(one[0], one[1].transpose(0, 1), None, 1, padding, 1, count * channels)]
-    else:
-        pairs = zip(x.split(1), gradient.split(1))
-        found = [F.conv2d(image, kernels.transpose(0, 1), None, 1, padding, 1, channels) for image, kernels in pairs]
-    found = torch.cat(found)
+    images, kernels = (tensor.reshape(1, count * channels, *tensor.shape[2:]) for tensor in (x, gradient))
+    found = F.conv2d(images, kernels.transpose(0, 1), None, 1, padding, 1, count * channels)
     return found.reshape(count, channels, *found.shape[2:]).sum(0, dtype=torch.float32).unsqueeze(1)
